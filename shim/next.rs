@@ -1,0 +1,138 @@
+//! The functions that the shim stands in front of, and the process's `errno`:
+//! the only way from here into the C library.
+//!
+//! Each is looked up once, by the constructor, without a lock: two threads
+//! that look it up at the same time store the same value.
+#![allow(unsafe_code, reason = "calls what the loader says is there")]
+
+use core::ffi::{c_char, c_int, c_long, c_void};
+use core::mem::transmute;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use crate::arch;
+use crate::errno::Errno;
+
+type Bind = unsafe extern "C" fn(c_int, *const c_void, u32) -> c_int;
+type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
+type ErrnoLocation = unsafe extern "C" fn() -> *mut c_int;
+
+arch::weak_symbols! {
+    /// dlsym(3); in libdl before glibc 2.34, so not in every process.
+    dlsym = "dlsym";
+    /// The address of `errno`, under the name that glibc and musl share.
+    errno_location = "__errno_location";
+}
+
+/// The pseudo-handle of dlsym(3) for "the next one after the caller".
+const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
+
+/// The next `bind`, once it has been looked up.
+static BIND: AtomicPtr<c_void> = AtomicPtr::new(first_bind as Bind as *mut c_void);
+
+/// The next `syscall()`; `arch::syscall` jumps through it.
+pub static SYSCALL: AtomicPtr<c_void> =
+    AtomicPtr::new(arch::raw_syscall as unsafe extern "C" fn() as *mut c_void);
+
+/// Looks up the functions that this module calls.
+pub fn resolve() {
+    resolve_bind();
+    if let Some(next) = next_symbol(c"syscall") {
+        SYSCALL.store(next, Relaxed);
+    }
+}
+
+fn resolve_bind() {
+    let next = next_symbol(c"bind").unwrap_or(raw_bind as Bind as *mut c_void);
+    BIND.store(next, Relaxed);
+}
+
+/// The definition of `name` that the loader would have taken without us.
+fn next_symbol(name: &core::ffi::CStr) -> Option<*mut c_void> {
+    let address = dlsym();
+    if address == 0 {
+        return None;
+    }
+    // SAFETY: a symbol of this name is dlsym(3), by the C library's contract.
+    let next = unsafe {
+        let dlsym = transmute::<usize, Dlsym>(address);
+        dlsym(RTLD_NEXT, name.as_ptr())
+    };
+    (next != null_mut()).then_some(next)
+}
+
+/// Calls the next `bind`.
+///
+/// # Safety
+/// As for bind(2), which checks its arguments itself.
+#[inline(always)]
+pub unsafe fn bind(fd: c_int, address: *const c_void, length: u32) -> c_int {
+    // SAFETY: BIND holds a function of this type from the start.
+    unsafe {
+        let bind = transmute::<*mut c_void, Bind>(BIND.load(Relaxed));
+        bind(fd, address, length)
+    }
+}
+
+/// Stands in for the next `bind` where a bind comes before our constructor, or
+/// where that never runs.
+unsafe extern "C" fn first_bind(fd: c_int, address: *const c_void, length: u32) -> c_int {
+    resolve_bind();
+    // SAFETY: passed on to the caller.
+    unsafe { bind(fd, address, length) }
+}
+
+/// The system call, where no `bind` comes after us.
+unsafe extern "C" fn raw_bind(fd: c_int, address: *const c_void, length: u32) -> c_int {
+    let arguments = [fd.cast_unsigned() as usize, address.addr(), length as usize];
+    // SAFETY: the kernel checks what bind(2) is given.
+    match unsafe { arch::syscall3(arch::number::BIND, arguments) } {
+        Ok(_) => 0,
+        Err(errno) => {
+            set_errno(errno);
+            -1
+        }
+    }
+}
+
+/// Makes the same call through the next `syscall()`.
+///
+/// # Safety
+/// As for bind(2), which checks its arguments itself.
+pub unsafe fn syscall_bind(fd: c_int, address: *const c_void, length: u32) -> c_int {
+    type SyscallBind = unsafe extern "C" fn(c_long, c_long, *const c_void, c_long) -> c_long;
+    // SAFETY: SYSCALL holds a function from the start that takes the number
+    // and arguments of a system call in the registers of the C ABI.
+    let answer = unsafe {
+        let next = transmute::<*mut c_void, SyscallBind>(SYSCALL.load(Relaxed));
+        next(arch::number::BIND as c_long, fd.into(), address, length.into())
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "0 or -1")]
+    return answer as c_int;
+}
+
+/// Ends a raw `syscall()` that failed: `answer` is the negated error number.
+pub extern "C" fn fail(answer: c_long) -> c_long {
+    #[expect(clippy::cast_possible_truncation, reason = "at most 4095")]
+    set_errno(Errno(-answer as i32));
+    -1
+}
+
+/// Sets the process's `errno`, where it has one.
+pub fn set_errno(Errno(value): Errno) {
+    let address = errno_location();
+    if address != 0 {
+        // SAFETY: the C library's own accessor gives this thread's errno.
+        unsafe { *transmute::<usize, ErrnoLocation>(address)() = value };
+    }
+}
+
+/// The process's `errno`; 0 where it has none.
+pub fn errno() -> Errno {
+    let address = errno_location();
+    if address == 0 {
+        return Errno(0);
+    }
+    // SAFETY: the C library's own accessor gives this thread's errno.
+    Errno(unsafe { *transmute::<usize, ErrnoLocation>(address)() })
+}

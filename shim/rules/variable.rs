@@ -1,0 +1,101 @@
+//! The variables, by name.
+
+/// A variable of the shim's environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variable {
+    Addr,
+    Port,
+    Op,
+    Proto,
+    Interface,
+    Program,
+    Debug,
+    SoReuseport,
+    SoReuseaddr,
+    SoBindtodevice,
+}
+
+impl Variable {
+    /// Every variable, in the order of the reference.
+    pub const ALL: [Self; 10] = [
+        Self::Addr,
+        Self::Port,
+        Self::Op,
+        Self::Proto,
+        Self::Interface,
+        Self::Program,
+        Self::Debug,
+        Self::SoReuseport,
+        Self::SoReuseaddr,
+        Self::SoBindtodevice,
+    ];
+
+    /// The name in the environment.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Addr => "LIBREUSEPORT_ADDR",
+            Self::Port => "LIBREUSEPORT_PORT",
+            Self::Op => "LIBREUSEPORT_OP",
+            Self::Proto => "LIBREUSEPORT_PROTO",
+            Self::Interface => "LIBREUSEPORT_INTERFACE",
+            Self::Program => "LIBREUSEPORT_PROGRAM",
+            Self::Debug => "LIBREUSEPORT_DEBUG",
+            Self::SoReuseport => "SO_REUSEPORT",
+            Self::SoReuseaddr => "SO_REUSEADDR",
+            Self::SoBindtodevice => "SO_BINDTODEVICE",
+        }
+    }
+
+    /// Whether a value names an interface, and so obeys its own rule: where it
+    /// is wrong, binds fail.
+    pub const fn is_interface(self) -> bool {
+        matches!(self, Self::Interface | Self::SoBindtodevice)
+    }
+
+    /// Whether a value is a comma-separated list.
+    pub const fn is_list(self) -> bool {
+        matches!(self, Self::Addr | Self::Port | Self::Proto | Self::Program)
+    }
+
+    /// What a value may be, for people.
+    pub const fn allowed(self) -> &'static str {
+        match self {
+            Self::Addr => {
+                "up to 64 IPv4 or IPv6 addresses or prefixes, separated by commas \
+                 (127.0.0.1, 10.0.0.0/8, ::1)"
+            }
+            Self::Port => "up to 64 ports or ranges, separated by commas (80, 443, 8000-8099)",
+            Self::Op => "1 (SO_REUSEPORT), 2 (SO_REUSEADDR) or 3 (both)",
+            Self::Proto => "tcp, udp or tcp,udp",
+            Self::Interface | Self::SoBindtodevice => {
+                "the name of a network interface, at most 15 bytes (eth0)"
+            }
+            Self::Program => {
+                "up to 16 globs on a program's file name, separated by commas (nginx, python3*)"
+            }
+            Self::Debug => "anything; empty or 0 is off",
+            Self::SoReuseport | Self::SoReuseaddr => "-1 (leave), 0 (clear) or 1 (set)",
+        }
+    }
+}
+
+/// The values that an environment gives to our variables. A variable whose
+/// value is empty is as if it were not set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Values<'a>([Option<&'a [u8]>; Variable::ALL.len()]);
+
+impl<'a> Values<'a> {
+    /// The value of `variable`; never empty.
+    pub fn get(&self, variable: Variable) -> Option<&'a [u8]> {
+        let value = self.0.get(variable as usize).copied().flatten();
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// Gives `variable` a value, unless it has one: of two entries of one
+    /// name the first counts, as with getenv(3).
+    pub fn set_first(&mut self, variable: Variable, value: &'a [u8]) {
+        if let Some(slot) = self.0.get_mut(variable as usize) {
+            slot.get_or_insert(value);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Runs any Linux server, unmodified, more than once on one port.
+//!
+//! The library behind the command `reuseport`: the rules, the shim and where it
+//! lies, what a program is, and how `LD_PRELOAD` is put together. Edits are pure
+//! functions from value to value; what touches the machine takes the place as an
+//! argument. Nothing here prints but [`cli`].
+
+pub mod cli;
+pub mod environment;
+pub mod exec;
+pub mod mount;
+pub mod preload;
+pub mod program;
+pub mod rules;
+pub mod shim;

@@ -1,0 +1,68 @@
+//! The shims that this program carries, one an architecture.
+
+mod note;
+mod place;
+
+#[path = "../../shim/architectures.rs"]
+mod architectures;
+
+use thiserror::Error;
+
+pub use architectures::{ARCHITECTURES, Architecture};
+pub use note::{is_shim, is_shim_file};
+pub use place::{Attempt, NoPlace, Places, install, place};
+
+/// The name of the shim's file.
+pub const FILE_NAME: &str = "libreuseport.so";
+
+/// The shims, in the order of [`ARCHITECTURES`]: `None` where the Rust target
+/// was not there when this program was built.
+static EMBEDDED: [Option<&[u8]>; ARCHITECTURES.len()] =
+    include!(concat!(env!("OUT_DIR"), "/shims.rs"));
+
+/// There is no shim for an architecture.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NoShim {
+    /// This build of the program has none.
+    #[error(
+        "this build of reuseport has no shim for {0}: the Rust target {1} was not installed when it was built; \
+         rustup target add {1}, and build reuseport again"
+    )]
+    NotBuilt(&'static str, &'static str),
+    /// There is none at all.
+    #[error("there is no shim for {0}: reuseport has shims for {names}", names = names())]
+    Unknown(String),
+}
+
+/// The names of all architectures that have a shim, for people.
+pub fn names() -> String {
+    ARCHITECTURES.each_ref().map(|one| one.name).join(" and ")
+}
+
+/// The architecture that is called `name`.
+///
+/// # Errors
+/// There is no shim for it.
+pub fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
+    let found = ARCHITECTURES.iter().find(|one| one.name == name);
+    found.ok_or_else(|| NoShim::Unknown(name.to_owned()))
+}
+
+/// The architecture that this program is built for.
+///
+/// # Errors
+/// There is no shim for it.
+pub fn native() -> Result<&'static Architecture, NoShim> {
+    architecture(std::env::consts::ARCH)
+}
+
+/// The shim for `architecture`, as the bytes of its file.
+///
+/// # Errors
+/// This build of the program has none.
+pub fn embedded(architecture: &Architecture) -> Result<&'static [u8], NoShim> {
+    let index = ARCHITECTURES.iter().position(|one| one == architecture);
+    index
+        .and_then(|index| EMBEDDED[index])
+        .ok_or(NoShim::NotBuilt(architecture.name, architecture.target))
+}

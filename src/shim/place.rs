@@ -1,0 +1,336 @@
+//! Putting a shim on disk, where the program and any user that it becomes can
+//! read and map it, and nobody else can write it.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use object::read::elf::FileHeader;
+use rustix::fs::StatVfsMountFlags;
+use sha2::{Digest, Sha256};
+use tempfile::Builder;
+use thiserror::Error;
+
+use super::{Architecture, FILE_NAME, NoShim, is_shim};
+use crate::mount;
+use crate::preload;
+
+/// Where a shim may lie, best first, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// A file that an installation put there, used as it is.
+    pub installed: Option<PathBuf>,
+    /// Directories of ours; made where they are missing.
+    pub directories: Vec<PathBuf>,
+    /// The effective user id. Root may start servers that become anyone.
+    pub user: u32,
+}
+
+impl Places {
+    /// The places of this machine for the user `user`: beside the program at
+    /// `executable`, then root's or the user's own directories, by the XDG Base
+    /// Directory Specification, with the variables that `variable` knows.
+    pub fn new(
+        executable: Option<&Path>,
+        user: u32,
+        variable: impl Fn(&str) -> Option<PathBuf>,
+    ) -> Self {
+        let installed = executable.and_then(|executable| {
+            Some(executable.parent()?.parent()?.join("lib").join(FILE_NAME))
+        });
+        // The specification says that relative paths are to be ignored.
+        let xdg = |name| variable(name).filter(|path| path.is_absolute());
+        let home = |below: &str| xdg("HOME").map(|home| home.join(below));
+        let directories = if user == 0 {
+            ["/var/lib", "/run"].map(|path| Some(path.into())).to_vec()
+        } else {
+            vec![
+                xdg("XDG_DATA_HOME").or_else(|| home(".local/share")),
+                xdg("XDG_CACHE_HOME").or_else(|| home(".cache")),
+                xdg("XDG_RUNTIME_DIR"),
+            ]
+        };
+        let directories = directories
+            .into_iter()
+            .flatten()
+            .map(|path| path.join("reuseport"));
+        Self {
+            installed,
+            directories: directories.collect(),
+            user,
+        }
+    }
+}
+
+/// A place that was tried, and why it was turned down.
+#[derive(Debug)]
+pub struct Attempt {
+    pub path: PathBuf,
+    pub why: Rejection,
+}
+
+/// Why a place was turned down.
+#[derive(Debug, Error)]
+pub enum Rejection {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}: {1}")]
+    At(PathBuf, io::Error),
+    #[error("it is on a file system mounted noexec")]
+    NoExec,
+    #[error("its path holds a space, a colon or a dollar sign, which LD_PRELOAD gives a meaning")]
+    Unnameable,
+    #[error("{0} belongs to another user")]
+    Owner(PathBuf),
+    #[error("{0} can be written by others")]
+    Writable(PathBuf),
+    #[error("{0} cannot be entered by other users, one of which the program may become")]
+    Closed(PathBuf),
+    #[error("it is not a file that every user can read")]
+    Unreadable,
+    #[error("it is no shim for {0}")]
+    Foreign(&'static str),
+}
+
+/// No place could be found for the shim, or there is no shim to put there.
+#[derive(Debug, Error)]
+pub struct NoPlace {
+    /// Every place that was tried.
+    pub attempts: Vec<Attempt>,
+    /// Why there is none to put anywhere, if that is so.
+    pub missing: Option<NoShim>,
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.missing {
+            Some(missing) => missing.fmt(f)?,
+            None if self.attempts.is_empty() => f.write_str(
+                "there is no place for the shim: none of HOME, XDG_DATA_HOME, XDG_CACHE_HOME \
+                 and XDG_RUNTIME_DIR is set",
+            )?,
+            None => f.write_str("there is no place for the shim:")?,
+        }
+        for Attempt { path, why } in &self.attempts {
+            write!(f, "\n  {}: {why}", path.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// The path of a shim for `architecture` in one of `places`; `embedded` is what
+/// it is made of where none is installed. Safe when several do so at once.
+///
+/// # Errors
+/// Every place that was tried, with why it was turned down.
+pub fn place(
+    places: &Places,
+    architecture: &Architecture,
+    embedded: Result<&[u8], NoShim>,
+) -> Result<PathBuf, NoPlace> {
+    let mut attempts = Vec::new();
+    if let Some(installed) = &places.installed
+        && installed.exists()
+    {
+        match check_installed(installed, architecture, places.user) {
+            Ok(()) => return Ok(installed.clone()),
+            Err(why) => attempts.push(Attempt {
+                path: installed.clone(),
+                why,
+            }),
+        }
+    }
+    let bytes = match embedded {
+        Ok(bytes) => bytes,
+        Err(missing) => {
+            return Err(NoPlace {
+                attempts,
+                missing: Some(missing),
+            });
+        }
+    };
+    let name = content_name(bytes);
+    for directory in &places.directories {
+        match place_in(directory, &name, bytes, places.user) {
+            Ok(path) => return Ok(path),
+            Err(why) => attempts.push(Attempt {
+                path: directory.clone(),
+                why,
+            }),
+        }
+    }
+    Err(NoPlace {
+        attempts,
+        missing: None,
+    })
+}
+
+/// The name of a shim's file among others: new content, new name, so that a
+/// process that maps the old one keeps it.
+fn content_name(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    let hex: String = hash
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("libreuseport-{hex}.so")
+}
+
+fn check_installed(path: &Path, architecture: &Architecture, user: u32) -> Result<(), Rejection> {
+    check_path(path, user)?;
+    let file = File::open(path)?;
+    check_file(&file, path, user)?;
+    let mut bytes = Vec::new();
+    file.take(1 << 20).read_to_end(&mut bytes)?;
+    let header = object::elf::FileHeader64::<object::Endianness>::parse(bytes.as_slice());
+    let machine = header.and_then(|header| Ok(header.e_machine(header.endian()?).0));
+    if !is_shim(&bytes) || machine != Ok(architecture.elf_machine) {
+        return Err(Rejection::Foreign(architecture.name));
+    }
+    Ok(())
+}
+
+fn place_in(directory: &Path, name: &str, bytes: &[u8], user: u32) -> Result<PathBuf, Rejection> {
+    if !preload::can_name(directory) {
+        return Err(Rejection::Unnameable);
+    }
+    make_directory(directory, user)?;
+    check_path(&directory.join(name), user)?;
+    let path = directory.join(name);
+    if !is_there(&path, bytes, user) {
+        write(&path, bytes)?;
+    }
+    Ok(path)
+}
+
+/// Makes `directory` and what is missing above it. Ours is open to all; what is
+/// missing above a user's is made for that user alone, as the XDG Base Directory
+/// Specification asks.
+fn make_directory(directory: &Path, user: u32) -> Result<(), Rejection> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        let mode = if user == 0 { 0o755 } else { 0o700 };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(parent)?;
+    }
+    match fs::create_dir(directory) {
+        // Whatever the file mode creation mask says.
+        Ok(()) => Ok(fs::set_permissions(
+            directory,
+            Permissions::from_mode(0o755),
+        )?),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the right file is there already.
+fn is_there(path: &Path, bytes: &[u8], user: u32) -> bool {
+    let mut options = OpenOptions::new();
+    let Ok(file) = options
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+    else {
+        return false;
+    };
+    let mut found = Vec::with_capacity(bytes.len() + 1);
+    check_file(&file, path, user).is_ok()
+        && file
+            .take(bytes.len() as u64 + 1)
+            .read_to_end(&mut found)
+            .is_ok()
+        && found == bytes
+}
+
+/// A regular file, of root or of `user`, that all can read and no other write.
+fn check_file(file: &File, path: &Path, user: u32) -> Result<(), Rejection> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.mode() & 0o444 != 0o444 {
+        return Err(Rejection::Unreadable);
+    }
+    check_owner(&metadata, path, user)
+}
+
+fn check_owner(metadata: &fs::Metadata, path: &Path, user: u32) -> Result<(), Rejection> {
+    let owner = metadata.uid();
+    if owner != 0 && owner != user && !(metadata.is_dir() && is_unmapped(owner)) {
+        return Err(Rejection::Owner(path.to_owned()));
+    }
+    // Many systems give each user a group of the same number, and directories
+    // that this group may write.
+    let others = if metadata.gid() == metadata.uid() {
+        0o002
+    } else {
+        0o022
+    };
+    // Where the sticky bit is set, nobody can replace what is not theirs.
+    if metadata.mode() & others != 0 && metadata.mode() & 0o1000 == 0 {
+        return Err(Rejection::Writable(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether `owner` stands for the users that a user namespace does not know,
+/// see user_namespaces(7). There, `/` and `/home` belong to such a one: the
+/// machine's root.
+fn is_unmapped(owner: u32) -> bool {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let overflow = read("/proc/sys/kernel/overflowuid").trim() == owner.to_string();
+    let all = ["0", "0", "4294967295"];
+    overflow && !read("/proc/self/uid_map").split_whitespace().eq(all)
+}
+
+/// Whether the directories above `path`, links resolved, are safe: nobody else
+/// can put another file in its place, and everyone who must can reach it.
+fn check_path(path: &Path, user: u32) -> Result<(), Rejection> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let directory = fs::canonicalize(parent)?;
+    if mount::is(&directory, StatVfsMountFlags::NOEXEC)? {
+        return Err(Rejection::NoExec);
+    }
+    for directory in directory.ancestors() {
+        let metadata = directory
+            .metadata()
+            .map_err(|error| Rejection::At(directory.to_owned(), error))?;
+        check_owner(&metadata, directory, user)?;
+        if user == 0 && metadata.mode() & 0o001 == 0 {
+            return Err(Rejection::Closed(directory.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Writes `bytes` to `path`, readable and executable by all: whoever looks sees
+/// the old file or the new one, whole.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = Builder::new()
+        .prefix(".libreuseport-")
+        .tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(0o755))?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Writes `bytes`, a shim, as [`FILE_NAME`] into `directory`, which is made
+/// where it is missing, and gives the file's path.
+///
+/// # Errors
+/// The directory or the file could not be written; nothing is half-written.
+pub fn install(directory: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(FILE_NAME);
+    write(&path, bytes)?;
+    Ok(path)
+}
