@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         let file = out.join(format!("libreuseport-{}.so", architecture.name));
         let version = version.to_string_lossy();
         match builder::build(&rustc, &sources, &version, architecture, &file) {
-            Ok(()) => writeln!(table, "Some(include_bytes!({file:?})),"),
+            Ok(()) => writeln!(table, "Some(include_bytes!(r##\"{}\"##)),", file.display()),
             Err(Failure::NoTarget(_)) => writeln!(table, "None,"),
             Err(failure) => {
                 eprintln!("{failure}");

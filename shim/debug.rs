@@ -29,7 +29,7 @@ pub fn bind(name: &[u8], report: &Report<'_>) {
 }
 
 /// Says that `value`, which does not parse, makes the shim stand down.
-pub fn invalid(name: &[u8], invalid: &Invalid, value: &[u8]) {
+pub fn invalid(name: &[u8], invalid: Invalid, value: &[u8]) {
     let mut line = Line::new(name);
     line.invalid(invalid, value);
     line.write();
@@ -137,7 +137,7 @@ impl Line {
         }
     }
 
-    fn invalid(&mut self, invalid: &Invalid, value: &[u8]) {
+    fn invalid(&mut self, invalid: Invalid, value: &[u8]) {
         self.text(invalid.variable.name());
         self.text(" does not parse: \"");
         let item = invalid.text(value);
@@ -223,7 +223,11 @@ impl Line {
         let mut rest = number;
         for slot in digits.iter_mut().rev() {
             let digit = (rest % BASE) as u8;
-            *slot = if digit < 10 { b'0' + digit } else { b'a' - 10 + digit };
+            *slot = if digit < 10 {
+                b'0' + digit
+            } else {
+                b'a' - 10 + digit
+            };
             used += 1;
             rest /= BASE;
             if rest == 0 {
@@ -298,11 +302,24 @@ mod tests {
     #[test]
     fn ipv6_addresses_are_written_as_the_standard_library_writes_them() {
         for address in [
-            "::", "::1", "1::", "2001:db8::1", "1:0:0:2::3", "1:0:2:0:3:0:4:0", "fe80::1:0:0:1",
-            "0:0:1::", "1:2:3:4:5:6:7:8", "0:1:2:3:4:5:6:7", "1:2:3:4:5:6:7:0", "::2:0:0:0",
+            "::",
+            "::1",
+            "1::",
+            "2001:db8::1",
+            "1:0:0:2::3",
+            "1:0:2:0:3:0:4:0",
+            "fe80::1:0:0:1",
+            "0:0:1::",
+            "1:2:3:4:5:6:7:8",
+            "0:1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:0",
+            "::2:0:0:0",
         ] {
             let parsed: std::net::Ipv6Addr = address.parse().expect(address);
-            assert_eq!(line_of(|line| line.ipv6(parsed.to_bits())), parsed.to_string());
+            assert_eq!(
+                line_of(|line| line.ipv6(parsed.to_bits())),
+                parsed.to_string()
+            );
         }
     }
 

@@ -82,10 +82,6 @@ unsafe fn listed(rules: &Rules, fd: c_int, address: *const c_void, length: u32) 
 ///
 /// # Safety
 /// As for bind(2).
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the kernel, too, takes the lower halves"
-)]
 pub unsafe extern "C" fn syscall_bind(
     _number: c_long,
     fd: c_long,
@@ -137,7 +133,9 @@ unsafe fn slowly(
         let report = Report {
             fd,
             // SAFETY: passed on to the caller.
-            endpoint: unsafe { Sockaddr::new(address, length) }.ok().map(Sockaddr::endpoint),
+            endpoint: unsafe { Sockaddr::new(address, length) }
+                .ok()
+                .map(Sockaddr::endpoint),
             rules,
             done,
             failure: (answer == -1).then(next::errno),

@@ -18,6 +18,11 @@
 //! step compiles (`builder.rs`), and the test target `shim` of the package,
 //! through which clippy, rust-analyzer and the unit tests see these sources.
 #![cfg_attr(not(test), no_std)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "sizes of small things, digits, and numbers as the kernel takes them"
+)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the shim speaks to the Linux kernel");

@@ -7,7 +7,6 @@
 
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::mem::transmute;
-use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use crate::arch;
@@ -58,7 +57,7 @@ fn next_symbol(name: &core::ffi::CStr) -> Option<*mut c_void> {
         let dlsym = transmute::<usize, Dlsym>(address);
         dlsym(RTLD_NEXT, name.as_ptr())
     };
-    (next != null_mut()).then_some(next)
+    (!next.is_null()).then_some(next)
 }
 
 /// Calls the next `bind`.
@@ -105,15 +104,18 @@ pub unsafe fn syscall_bind(fd: c_int, address: *const c_void, length: u32) -> c_
     // and arguments of a system call in the registers of the C ABI.
     let answer = unsafe {
         let next = transmute::<*mut c_void, SyscallBind>(SYSCALL.load(Relaxed));
-        next(arch::number::BIND as c_long, fd.into(), address, length.into())
+        next(
+            arch::number::BIND as c_long,
+            fd.into(),
+            address,
+            length.into(),
+        )
     };
-    #[expect(clippy::cast_possible_truncation, reason = "0 or -1")]
-    return answer as c_int;
+    answer as c_int
 }
 
 /// Ends a raw `syscall()` that failed: `answer` is the negated error number.
 pub extern "C" fn fail(answer: c_long) -> c_long {
-    #[expect(clippy::cast_possible_truncation, reason = "at most 4095")]
     set_errno(Errno(-answer as i32));
     -1
 }

@@ -41,7 +41,12 @@ pub fn set_reuseport(fd: c_int, setting: &Setting) -> Outcome {
 pub fn bind_to_device(fd: c_int, name: &InterfaceName) -> Result<(), Errno> {
     const SO_BINDTODEVICE: usize = 25;
     let name = name.as_bytes();
-    set_bytes(fd, SO_BINDTODEVICE, name.as_ptr().expose_provenance(), name.len())
+    set_bytes(
+        fd,
+        SO_BINDTODEVICE,
+        name.as_ptr().expose_provenance(),
+        name.len(),
+    )
 }
 
 /// `getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, …)`: an `IPPROTO_*` number.

@@ -8,8 +8,8 @@
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::sync::atomic::Ordering::{Acquire, Release};
 use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::arch::{self, number};
 use crate::debug;
@@ -144,7 +144,7 @@ fn fill<'a>(state: &'a mut State, values: &Values<'_>, loud: bool) -> &'a State 
         state.name = process_name();
         if loud && let Err(invalid) = outcome.and(rules.check_interface()) {
             let value = values.get(invalid.variable).unwrap_or_default();
-            debug::invalid(&state.name, &invalid, value);
+            debug::invalid(&state.name, invalid, value);
         }
     }
     state

@@ -16,7 +16,7 @@ pub use shared::{
 
 /// A value that the shim would not take.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("'{}': {}; give {}", .text.escape_debug(), .invalid.flaw.text(), .invalid.variable.allowed())]
+#[error("'{}': {}; give {}", .text.escape_debug(), .invalid.flaw.text(), allowed(.invalid.variable))]
 pub struct InvalidValue {
     /// What is wrong.
     pub invalid: Invalid,
@@ -35,6 +35,27 @@ impl InvalidValue {
             text.push('…');
         }
         Self { invalid, text }
+    }
+}
+
+/// What a value may be, for people.
+const fn allowed(variable: Variable) -> &'static str {
+    match variable {
+        Variable::Addr => {
+            "up to 64 IPv4 or IPv6 addresses or prefixes, separated by commas \
+             (127.0.0.1, 10.0.0.0/8, ::1)"
+        }
+        Variable::Port => "up to 64 ports or ranges, separated by commas (80, 443, 8000-8099)",
+        Variable::Op => "1 (SO_REUSEPORT), 2 (SO_REUSEADDR) or 3 (both)",
+        Variable::Proto => "tcp, udp or tcp,udp",
+        Variable::Interface | Variable::SoBindtodevice => {
+            "the name of a network interface, at most 15 bytes (eth0)"
+        }
+        Variable::Program => {
+            "up to 16 globs on a program's file name, separated by commas (nginx, python3*)"
+        }
+        Variable::Debug => "anything; empty or 0 is off",
+        Variable::SoReuseport | Variable::SoReuseaddr => "-1 (leave), 0 (clear) or 1 (set)",
     }
 }
 

@@ -1,6 +1,6 @@
 //! AArch64, by the AAPCS64 and syscall(2).
 
-use core::arch::{asm, global_asm, naked_asm};
+use core::arch::{asm, naked_asm};
 use core::sync::atomic::AtomicU8;
 
 use crate::{hooks, next};
@@ -22,7 +22,7 @@ pub mod number {
 /// # Safety
 /// As for [`super::syscall3`].
 #[inline(always)]
-pub unsafe fn syscall3(number: usize, a: usize, b: usize, c: usize) -> isize {
+pub unsafe fn syscall3(number: usize, arguments: [usize; 3]) -> isize {
     let answer;
     // SAFETY: the arguments are the caller's affair; the kernel changes x0
     // only.
@@ -30,7 +30,7 @@ pub unsafe fn syscall3(number: usize, a: usize, b: usize, c: usize) -> isize {
         asm!(
             "svc 0",
             in("x8") number,
-            inlateout("x0") a => answer, in("x1") b, in("x2") c,
+            inlateout("x0") arguments[0] => answer, in("x1") arguments[1], in("x2") arguments[2],
             options(nostack),
         );
     }
@@ -40,14 +40,14 @@ pub unsafe fn syscall3(number: usize, a: usize, b: usize, c: usize) -> isize {
 /// # Safety
 /// As for [`super::syscall5`].
 #[inline(always)]
-pub unsafe fn syscall5(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
+pub unsafe fn syscall5(number: usize, arguments: [usize; 5]) -> isize {
     let answer;
     // SAFETY: as for syscall3.
     unsafe {
         asm!(
             "svc 0",
             in("x8") number,
-            inlateout("x0") a => answer, in("x1") b, in("x2") c, in("x3") d, in("x4") e,
+            inlateout("x0") arguments[0] => answer, in("x1") arguments[1], in("x2") arguments[2], in("x3") arguments[3], in("x4") arguments[4],
             options(nostack),
         );
     }
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn raw_syscall() {
 // they are ours alone, and no undefined symbol is left. Each has a section, so
 // that the linker drops those that are not called.
 #[cfg(not(test))]
-global_asm!(
+core::arch::global_asm!(
     ".section .text.memcpy, \"ax\", %progbits",
     ".hidden memcpy",
     ".globl memcpy",

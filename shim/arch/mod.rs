@@ -16,8 +16,10 @@ use x86_64 as imp;
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 compile_error!("the shim has no assembly for this architecture: see shim/arch/");
 
-pub use imp::{number, raw_syscall, swap};
 pub(crate) use imp::load_address;
+#[cfg(test)]
+pub use imp::syscall;
+pub use imp::{number, raw_syscall, swap};
 
 use crate::errno::Errno;
 
@@ -45,9 +47,8 @@ pub(crate) use weak_symbols;
 /// The arguments must be what the call `number` takes.
 #[inline(always)]
 pub unsafe fn syscall3(number: usize, arguments: [usize; 3]) -> Result<usize, Errno> {
-    let [a, b, c] = arguments;
     // SAFETY: passed on to the caller.
-    result(unsafe { imp::syscall3(number, a, b, c) })
+    result(unsafe { imp::syscall3(number, arguments) })
 }
 
 /// The same with five arguments.
@@ -56,9 +57,8 @@ pub unsafe fn syscall3(number: usize, arguments: [usize; 3]) -> Result<usize, Er
 /// The arguments must be what the call `number` takes.
 #[inline(always)]
 pub unsafe fn syscall5(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
-    let [a, b, c, d, e] = arguments;
     // SAFETY: passed on to the caller.
-    result(unsafe { imp::syscall5(number, a, b, c, d, e) })
+    result(unsafe { imp::syscall5(number, arguments) })
 }
 
 /// The kernel answers an error with its number negated, from -4095 to -1: see
@@ -66,7 +66,6 @@ pub unsafe fn syscall5(number: usize, arguments: [usize; 5]) -> Result<usize, Er
 #[inline(always)]
 fn result(answer: isize) -> Result<usize, Errno> {
     match answer {
-        #[expect(clippy::cast_possible_truncation, reason = "at most 4095")]
         -4095..=-1 => Err(Errno(-answer as i32)),
         _ => Ok(answer.cast_unsigned()),
     }

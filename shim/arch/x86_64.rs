@@ -1,6 +1,6 @@
 //! x86-64, by the System V ABI and syscall(2).
 
-use core::arch::{asm, global_asm, naked_asm};
+use core::arch::{asm, naked_asm};
 use core::sync::atomic::AtomicU8;
 
 use crate::{hooks, next};
@@ -22,7 +22,7 @@ pub mod number {
 /// # Safety
 /// As for [`super::syscall3`].
 #[inline(always)]
-pub unsafe fn syscall3(number: usize, a: usize, b: usize, c: usize) -> isize {
+pub unsafe fn syscall3(number: usize, arguments: [usize; 3]) -> isize {
     let answer;
     // SAFETY: the arguments are the caller's affair; the kernel changes rcx,
     // r11 and rax only, and leaves the red zone alone.
@@ -30,7 +30,7 @@ pub unsafe fn syscall3(number: usize, a: usize, b: usize, c: usize) -> isize {
         asm!(
             "syscall",
             inlateout("rax") number => answer,
-            in("rdi") a, in("rsi") b, in("rdx") c,
+            in("rdi") arguments[0], in("rsi") arguments[1], in("rdx") arguments[2],
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -41,14 +41,14 @@ pub unsafe fn syscall3(number: usize, a: usize, b: usize, c: usize) -> isize {
 /// # Safety
 /// As for [`super::syscall5`].
 #[inline(always)]
-pub unsafe fn syscall5(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
+pub unsafe fn syscall5(number: usize, arguments: [usize; 5]) -> isize {
     let answer;
     // SAFETY: as for syscall3.
     unsafe {
         asm!(
             "syscall",
             inlateout("rax") number => answer,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            in("rdi") arguments[0], in("rsi") arguments[1], in("rdx") arguments[2], in("r10") arguments[3], in("r8") arguments[4],
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn raw_syscall() {
 // they are ours alone, and no undefined symbol is left. Each has a section, so
 // that the linker drops those that are not called.
 #[cfg(not(test))]
-global_asm!(
+core::arch::global_asm!(
     ".section .text.memcpy, \"ax\", @progbits",
     ".hidden memcpy",
     ".globl memcpy",

@@ -19,7 +19,7 @@ const MAPPED: u8 = 96;
 impl Address {
     #[inline(always)]
     pub fn from_ipv4(bits: u32) -> Self {
-        Self(0xffff << 32 | bits as u128)
+        Self(0xffff << 32 | u128::from(bits))
     }
 
     #[inline(always)]

@@ -22,7 +22,7 @@ pub struct Invalid {
 impl Invalid {
     /// The text that is wrong: an item of `value`, which is the value that was
     /// parsed, or the whole of it where it is no list.
-    pub fn text<'a>(&self, value: &'a [u8]) -> &'a [u8] {
+    pub fn text(self, value: &[u8]) -> &[u8] {
         if !self.variable.is_list() {
             return value;
         }

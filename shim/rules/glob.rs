@@ -35,11 +35,6 @@ impl<'a> Globs<'a> {
         Ok(Self(value))
     }
 
-    /// The patterns, as text.
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-
     /// Whether one of the patterns matches the whole of `name`.
     pub fn matches(self, name: &[u8]) -> bool {
         Parts::of(self.0).any(|part| matches(part.text, name))

@@ -56,27 +56,6 @@ impl Variable {
     pub const fn is_list(self) -> bool {
         matches!(self, Self::Addr | Self::Port | Self::Proto | Self::Program)
     }
-
-    /// What a value may be, for people.
-    pub const fn allowed(self) -> &'static str {
-        match self {
-            Self::Addr => {
-                "up to 64 IPv4 or IPv6 addresses or prefixes, separated by commas \
-                 (127.0.0.1, 10.0.0.0/8, ::1)"
-            }
-            Self::Port => "up to 64 ports or ranges, separated by commas (80, 443, 8000-8099)",
-            Self::Op => "1 (SO_REUSEPORT), 2 (SO_REUSEADDR) or 3 (both)",
-            Self::Proto => "tcp, udp or tcp,udp",
-            Self::Interface | Self::SoBindtodevice => {
-                "the name of a network interface, at most 15 bytes (eth0)"
-            }
-            Self::Program => {
-                "up to 16 globs on a program's file name, separated by commas (nginx, python3*)"
-            }
-            Self::Debug => "anything; empty or 0 is off",
-            Self::SoReuseport | Self::SoReuseaddr => "-1 (leave), 0 (clear) or 1 (set)",
-        }
-    }
 }
 
 /// The values that an environment gives to our variables. A variable whose

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: u8, message: impl ToString) -> Self {
+    fn new(status: u8, message: &dyn fmt::Display) -> Self {
         Self {
             message: message.to_string(),
             status,
@@ -71,7 +72,7 @@ fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Ref
         .check()
         .map_err(|error| {
             let variable = error.invalid.variable.name();
-            Refusal::new(status::FAULT, format_args!("{variable}: {error}"))
+            Refusal::new(status::FAULT, &format_args!("{variable}: {error}"))
         })?;
 
     let command = arguments
@@ -80,7 +81,7 @@ fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Ref
         .map_or(OsStr::new(""), OsString::as_os_str);
     let path = find(command, &environment)?;
     let (architecture, first) = if arguments.no_check {
-        let native = shim::native().map_err(|error| Refusal::new(status::FAULT, error))?;
+        let native = shim::native().map_err(|error| Refusal::new(status::FAULT, &error))?;
         (native, Vec::new())
     } else {
         examine(&path)?
@@ -96,7 +97,7 @@ fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Ref
     let error = exec::exec(&path, &arguments.command, environment);
     Err(Refusal::new(
         status::NOT_EXECUTABLE,
-        format_args!("{}: {error}", path.display()),
+        &format_args!("{}: {error}", path.display()),
     ))
 }
 
@@ -113,9 +114,10 @@ fn find(command: &OsStr, environment: &Environment) -> Result<PathBuf, Refusal> 
         if let NotFound::NotInPath(command) = &error
             && let Some(name) = near_subcommand(&command.to_string_lossy())
         {
-            message += &format!("; did you mean: reuseport {name}");
+            message.push_str("; did you mean: reuseport ");
+            message.push_str(&name);
         }
-        Refusal::new(status, message)
+        Refusal::new(status, &message)
     })
 }
 
@@ -132,7 +134,7 @@ fn near_subcommand(word: &str) -> Option<String> {
 /// The architecture whose shim reaches the program at `path`, and the libraries
 /// that must be loaded before it.
 fn examine(path: &Path) -> Result<(&'static Architecture, Vec<OsString>), Refusal> {
-    let unreadable = |error: &Unreadable| Refusal::new(status::NOT_EXECUTABLE, error);
+    let unreadable = |error: &Unreadable| Refusal::new(status::NOT_EXECUTABLE, &error);
     let chain = match program::follow(path) {
         Ok(chain) => chain,
         // A program may be one's to execute and not to read: nothing is certain.
@@ -143,7 +145,7 @@ fn examine(path: &Path) -> Result<(&'static Architecture, Vec<OsString>), Refusa
                 &format_args!("warning: {}: not readable, so not checked", path.display()),
                 0,
             );
-            let native = shim::native().map_err(|error| Refusal::new(status::FAULT, error))?;
+            let native = shim::native().map_err(|error| Refusal::new(status::FAULT, &error))?;
             return Ok((native, Vec::new()));
         }
         Err(error) => return Err(unreadable(&error)),
@@ -152,12 +154,12 @@ fn examine(path: &Path) -> Result<(&'static Architecture, Vec<OsString>), Refusa
     let verdict = verdict.map_err(|error| {
         Refusal::new(
             status::NOT_EXECUTABLE,
-            format_args!("{}: {error}", path.display()),
+            &format_args!("{}: {error}", path.display()),
         )
     })?;
     match verdict {
         Ok(architecture) => Ok((architecture, chain.program.sanitizers())),
-        Err(finding) => Err(Refusal::new(status::FAULT, explain(&chain, &finding))),
+        Err(finding) => Err(Refusal::new(status::FAULT, &explain(&chain, &finding))),
     }
 }
 
@@ -180,5 +182,5 @@ fn place(architecture: &Architecture, environment: &Environment) -> Result<PathB
     let variable = |name: &str| environment::get(environment, name).map(PathBuf::from);
     let places = Places::new(executable.as_deref(), user, variable);
     shim::place(&places, architecture, shim::embedded(architecture))
-        .map_err(|error| Refusal::new(status::FAULT, error))
+        .map_err(|error| Refusal::new(status::FAULT, &error))
 }

@@ -121,7 +121,7 @@ fn read<H: FileHeader<Endian = Endianness>>(file: &File) -> Result<Elf, Error> {
         )
     } else if find(PT_DYNAMIC).is_none() {
         Linkage::Static
-    } else if value(DT_FLAGS_1).is_some_and(|flags| flags & u64::from(DF_1_PIE.0) != 0) {
+    } else if value(DT_FLAGS_1).is_some_and(|flags| flags & DF_1_PIE.0 != 0) {
         Linkage::StaticPie
     } else {
         Linkage::Library

@@ -170,13 +170,10 @@ pub fn place(
 /// The name of a shim's file among others: new content, new name, so that a
 /// process that maps the old one keeps it.
 fn content_name(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    let hex: String = hash
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("libreuseport-{hex}.so")
+    let digest = Sha256::digest(bytes);
+    let hash = digest.iter().take(8);
+    let hash = hash.fold(0, |hash: u64, byte| hash << 8 | u64::from(*byte));
+    format!("libreuseport-{hash:016x}.so")
 }
 
 fn check_installed(path: &Path, architecture: &Architecture, user: u32) -> Result<(), Rejection> {
