@@ -1,0 +1,121 @@
+//! What the test targets share: the command, places to work in, C programs.
+
+#![allow(dead_code, reason = "each target uses a part of it")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A command of `program` with nothing in its environment but PATH.
+pub fn command(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command.env_clear().env(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
+    command
+}
+
+/// The command under test. Run by a user, it puts its shim below `target`.
+pub fn reuseport() -> Command {
+    let mut command = command(env!("CARGO_BIN_EXE_reuseport"));
+    command.env(
+        "XDG_DATA_HOME",
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("data"),
+    );
+    command
+}
+
+/// What a command did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs `command` to its end.
+pub fn run(command: &mut Command) -> Outcome {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Outcome {
+        status: status.code(),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+/// Runs `command`, which must succeed and say nothing on standard error, and
+/// gives what it prints.
+pub fn output(command: &mut Command) -> String {
+    let outcome = run(command);
+    assert_eq!(
+        (outcome.status, outcome.stderr.as_str()),
+        (Some(0), ""),
+        "{command:?}"
+    );
+    outcome.stdout
+}
+
+/// The shim of this machine's architecture, installed once for all tests.
+pub fn shim() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shim");
+    let printed = output(reuseport().arg("install").arg(&directory));
+    PathBuf::from(printed.trim_end())
+}
+
+/// Compiles the C program or library `tests/SOURCE` with `compiler` and its
+/// flags, below `target`, and gives its path.
+pub fn compile(compiler: &str, source: &str, flags: &[&str]) -> PathBuf {
+    let name = format!("{compiler}-{}-{}", flags.join(""), source.replace('/', "-"));
+    let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let output = directory.join(name);
+    // Several tests may compile the same at once: each makes its own and moves
+    // it into place.
+    let own = tempfile::NamedTempFile::new_in(directory).expect("a temporary file");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(source);
+    let outcome = run(Command::new(compiler)
+        .args(["-Wall", "-Werror", "-O1", "-o"])
+        .arg(own.path())
+        .arg(source)
+        .args(flags));
+    assert_eq!(outcome.status, Some(0), "{compiler}: {}", outcome.stderr);
+    let (_, path) = own.keep().expect("the program stays");
+    fs::rename(&path, &output).expect("the program is moved");
+    output
+}
+
+/// Keeps the other tests that bind the fixed ports of the tables waiting, in this
+/// process and in others, until the result is dropped.
+pub fn hold_ports() -> fs::File {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ports.lock");
+    let file = fs::File::create(path).expect("a lock file");
+    file.lock().expect("the lock");
+    file
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Notes that a test cannot run here, and why. `./test` counts and names these.
+pub fn skip(test: &str, why: &str) {
+    eprintln!("skipped: {test}: {why}");
+    if let Some(list) = std::env::var_os("REUSEPORT_SKIPPED") {
+        let mut list = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(list)
+            .expect("a list");
+        writeln!(list, "{test}: {why}").expect("a line");
+    }
+}
