@@ -49,31 +49,44 @@ pub unsafe fn values<'a>(mut environment: Environment) -> Values<'a> {
     values
 }
 
-/// The variable of ours that `entry` sets. Its name is compared in place: most
-/// entries are told apart by their first byte, and none is measured.
+/// The variable of ours that `entry` sets. Names are compared in place, and what
+/// they share is compared once: most entries are told apart by their first byte,
+/// and none is measured.
 ///
 /// # Safety
 /// `entry` is a C string.
 unsafe fn variable(entry: *const c_char) -> Option<Variable> {
-    let sets = |variable: &Variable| {
-        let mut place = entry.cast::<u8>();
-        for &byte in variable.name().as_bytes() {
-            // SAFETY: no name holds a 0, so that `place` is not past one.
-            unsafe {
-                if *place != byte {
-                    return false;
-                }
-                place = place.add(1);
-            }
-        }
-        // SAFETY: as above.
-        unsafe { *place == b'=' }
-    };
-    // SAFETY: a C string has a first byte.
-    if !matches!(unsafe { *entry.cast::<u8>() }, b'L' | b'S') {
-        return None;
+    let entry = entry.cast();
+    // SAFETY: by the caller; the rest of a name follows its beginning.
+    unsafe {
+        let (rest, shared) = match after(entry, b"LIBREUSEPORT_") {
+            Some(rest) => (rest, b"LIBREUSEPORT_".len()),
+            None => (after(entry, b"SO_")?, b"SO_".len()),
+        };
+        Variable::ALL.iter().copied().find(|variable| {
+            let name = variable.name().as_bytes();
+            let differing = name.get(shared..).unwrap_or_default();
+            variable.is_later_spelling() == (shared == b"SO_".len())
+                && after(rest, differing).is_some_and(|rest| *rest == b'=')
+        })
     }
-    Variable::ALL.into_iter().find(sets)
+}
+
+/// What follows `text` in `string`, if that begins with it.
+///
+/// # Safety
+/// `string` is the rest of a C string, and `text` holds no 0.
+unsafe fn after(mut string: *const u8, text: &[u8]) -> Option<*const u8> {
+    for &byte in text {
+        // SAFETY: no byte so far was the terminator, since it was one of `text`.
+        unsafe {
+            if *string != byte {
+                return None;
+            }
+            string = string.add(1);
+        }
+    }
+    Some(string)
 }
 
 /// The bytes of a C string, without its terminator.

@@ -127,7 +127,7 @@ fn values_that_do_not_parse_say_which_item_and_why() {
 
 #[test]
 fn an_empty_value_is_as_if_the_variable_were_not_set() {
-    for variable in Variable::ALL {
+    for &variable in Variable::ALL {
         let rules = parse_one(variable, "").expect("valid");
         assert_eq!(
             format!("{rules:?}"),
@@ -447,7 +447,7 @@ fn text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn nothing_panics(value: Vec<u8>, near in text()) {
-        for variable in Variable::ALL {
+        for &variable in Variable::ALL {
             for value in [value.as_slice(), near.as_bytes()] {
                 if let Err(invalid) = parse(&[(variable, value)]) {
                     prop_assert_eq!(invalid.variable, variable);

@@ -70,7 +70,7 @@ impl Assignments {
     ) -> Self {
         let mut this = Self::default();
         for (name, value) in variables {
-            let variable = Variable::ALL.into_iter().find(|one| name == one.name());
+            let variable = Variable::ALL.iter().copied().find(|one| name == one.name());
             if let Some(variable) = variable
                 && this.get(variable).is_none()
             {

@@ -17,7 +17,7 @@ pub enum Variable {
 
 impl Variable {
     /// Every variable, in the order of the reference.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: &'static [Self; 10] = &[
         Self::Addr,
         Self::Port,
         Self::Op,
@@ -44,6 +44,15 @@ impl Variable {
             Self::SoReuseaddr => "SO_REUSEADDR",
             Self::SoBindtodevice => "SO_BINDTODEVICE",
         }
+    }
+
+    /// Whether it is one of the C library's later spellings, which begin with
+    /// `SO_`; the others begin with `LIBREUSEPORT_`.
+    pub const fn is_later_spelling(self) -> bool {
+        matches!(
+            self,
+            Self::SoReuseport | Self::SoReuseaddr | Self::SoBindtodevice
+        )
     }
 
     /// Whether a value names an interface, and so obeys its own rule: where it
