@@ -1,5 +1,6 @@
 //! The command line: parses, calls the library, renders what it says.
 
+mod check;
 mod install;
 mod print;
 mod rules;
@@ -39,6 +40,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     Run(run::Arguments),
+    Check(check::Arguments),
     Install(install::Arguments),
     Completions(print::Completions),
     Man(print::Man),
@@ -60,6 +62,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     match Cli::try_parse_from(expanded.arguments) {
         Ok(Cli { command }) => match command {
             Subcommands::Run(arguments) => run::run(arguments),
+            Subcommands::Check(arguments) => check::run(&arguments),
             Subcommands::Install(arguments) => install::run(&arguments),
             Subcommands::Completions(arguments) => print::completions(&arguments),
             Subcommands::Man(arguments) => print::man(&arguments),

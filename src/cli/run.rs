@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -13,7 +13,9 @@ use super::rules::RuleFlags;
 use crate::environment::{self, Environment};
 use crate::exec;
 use crate::preload::{self, LD_PRELOAD};
-use crate::program::{self, Chain, Credentials, NotFound, Unreadable};
+use crate::program::{
+    Broken, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root, Severity, Verdict,
+};
 use crate::rules::Assignments;
 use crate::shim::{self, Architecture, Places};
 
@@ -66,34 +68,26 @@ pub(super) fn run(arguments: Arguments) -> u8 {
 fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Refusal> {
     let mut environment: Environment = env::vars_os().collect();
     let given = arguments.rules.assignments();
-    given
-        .clone()
-        .or(Assignments::from_environment(&environment))
-        .check()
-        .map_err(|error| {
-            let variable = error.invalid.variable.name();
-            Refusal::new(status::FAULT, &format_args!("{variable}: {error}"))
-        })?;
+    let inherited = Assignments::from_environment(&environment);
+    given.clone().or(inherited).check().map_err(|error| {
+        let variable = error.invalid.variable.name();
+        Refusal::new(status::FAULT, &format_args!("{variable}: {error}"))
+    })?;
 
-    let command = arguments
-        .command
-        .first()
-        .map_or(OsStr::new(""), OsString::as_os_str);
-    let path = find(command, &environment)?;
-    let (architecture, first) = if arguments.no_check {
-        let native = shim::native().map_err(|error| Refusal::new(status::FAULT, &error))?;
-        (native, Vec::new())
+    let subject = if arguments.no_check {
+        Subject::unchecked(find(&arguments.command, &environment)?)?
     } else {
-        examine(&path)?
+        examine(&arguments.command, &environment)?
     };
-    let shim = place(architecture, &environment)?;
+    let shim = place(subject.architecture, &environment)?;
 
     let list = environment::get(&environment, LD_PRELOAD);
-    let list = preload::merge(list, &first, &shim, shim::is_shim_file);
+    let list = preload::merge(list, &subject.first, &shim, shim::is_shim_file);
     environment::set(&mut environment, LD_PRELOAD, list);
     for (variable, value) in given.iter() {
         environment::set(&mut environment, variable.name(), value.to_owned());
     }
+    let path = subject.path;
     let error = exec::exec(&path, &arguments.command, environment);
     Err(Refusal::new(
         status::NOT_EXECUTABLE,
@@ -101,24 +95,55 @@ fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Ref
     ))
 }
 
-fn find(command: &OsStr, environment: &Environment) -> Result<PathBuf, Refusal> {
-    let path = environment::get(environment, "PATH");
+/// What is to be run.
+struct Subject {
+    path: PathBuf,
+    /// The architecture whose shim reaches it.
+    architecture: &'static Architecture,
+    /// The libraries that must be loaded before the shim.
+    first: Vec<OsString>,
+}
+
+impl Subject {
+    /// A program of which nothing is known.
+    fn unchecked(path: PathBuf) -> Result<Self, Refusal> {
+        let native = shim::native().map_err(|error| Refusal::new(status::FAULT, &error))?;
+        Ok(Self {
+            path,
+            architecture: native,
+            first: Vec::new(),
+        })
+    }
+}
+
+/// The file that `command` names, in this process's environment.
+fn find(command: &[OsString], environment: &Environment) -> Result<PathBuf, Refusal> {
+    let root = Root::host();
     let directory = env::current_dir().unwrap_or_default();
-    program::find(command, path, &directory).map_err(|error| {
-        let status = if error.exists() {
-            status::NOT_EXECUTABLE
-        } else {
-            status::NOT_FOUND
-        };
-        let mut message = error.to_string();
-        if let NotFound::NotInPath(command) = &error
-            && let Some(name) = near_subcommand(&command.to_string_lossy())
-        {
-            message.push_str("; did you mean: reuseport ");
-            message.push_str(&name);
-        }
-        Refusal::new(status, &message)
-    })
+    let path = environment::get(environment, "PATH");
+    let lookup = Lookup {
+        root: &root,
+        path,
+        directory: &directory,
+    };
+    let command = command.first().map_or(OsStr::new(""), OsString::as_os_str);
+    lookup.find(command).map_err(|error| not_found(&error))
+}
+
+fn not_found(error: &NotFound) -> Refusal {
+    let status = if error.exists() {
+        status::NOT_EXECUTABLE
+    } else {
+        status::NOT_FOUND
+    };
+    let mut message = error.to_string();
+    if let NotFound::NotInPath(command) = error
+        && let Some(name) = near_subcommand(&command.to_string_lossy())
+    {
+        message.push_str("; did you mean: reuseport ");
+        message.push_str(&name);
+    }
+    Refusal::new(status, &message)
 }
 
 /// The subcommand whose name is nearest to `word`, if one is near.
@@ -131,48 +156,73 @@ fn near_subcommand(word: &str) -> Option<String> {
         .min_by_key(|name| strsim::damerau_levenshtein(name, word))
 }
 
-/// The architecture whose shim reaches the program at `path`, and the libraries
-/// that must be loaded before it.
-fn examine(path: &Path) -> Result<(&'static Architecture, Vec<OsString>), Refusal> {
-    let unreadable = |error: &Unreadable| Refusal::new(status::NOT_EXECUTABLE, &error);
-    let chain = match program::follow(path) {
-        Ok(chain) => chain,
+/// Judges `command`, and refuses it where the shim certainly cannot act.
+fn examine(command: &[OsString], environment: &Environment) -> Result<Subject, Refusal> {
+    let root = Root::host();
+    let directory = env::current_dir().unwrap_or_default();
+    let path = environment::get(environment, "PATH");
+    let lookup = Lookup {
+        root: &root,
+        path,
+        directory: &directory,
+    };
+    let credentials = Credentials::of_this_process();
+    let judge = Judge::new(lookup, credentials, |name| {
+        environment::get(environment, name)
+    });
+    // Whether there is a shim is the affair of placing it, which knows better.
+    let judgement = judge.judge(command, &|_| true);
+    let chain = &judgement.chain;
+
+    // What a wrapper would run is its own to find or not to find.
+    let is_wrapped = chain
+        .links
+        .iter()
+        .any(|(_, link)| matches!(link, Link::Wrapper(_)));
+    match &chain.broken {
+        Some(Broken::NotFound(error)) if chain.links.is_empty() => return Err(not_found(error)),
         // A program may be one's to execute and not to read: nothing is certain.
-        Err(Unreadable::Io { source, path })
-            if source.kind() == io::ErrorKind::PermissionDenied =>
-        {
+        Some(Broken::Io { source, path }) if source.kind() == io::ErrorKind::PermissionDenied => {
             complain(
                 &format_args!("warning: {}: not readable, so not checked", path.display()),
                 0,
             );
-            let native = shim::native().map_err(|error| Refusal::new(status::FAULT, &error))?;
-            return Ok((native, Vec::new()));
         }
-        Err(error) => return Err(unreadable(&error)),
-    };
-    let verdict = program::judge(&chain, Credentials::of_this_process());
-    let verdict = verdict.map_err(|error| {
-        Refusal::new(
-            status::NOT_EXECUTABLE,
-            &format_args!("{}: {error}", path.display()),
-        )
-    })?;
-    match verdict {
-        Ok(architecture) => Ok((architecture, chain.program.sanitizers())),
-        Err(finding) => Err(Refusal::new(status::FAULT, &explain(&chain, &finding))),
+        Some(broken) if !is_wrapped => {
+            return Err(Refusal::new(status::NOT_EXECUTABLE, broken));
+        }
+        Some(_) => {}
+        None if judgement.verdict() == Verdict::Fails => {
+            return Err(Refusal::new(status::FAULT, &explain(&judgement)));
+        }
+        None => {}
     }
+    let path = match (chain.links.first(), &chain.broken) {
+        (Some((path, _)), _) | (None, Some(Broken::Io { path, .. })) => path.clone(),
+        _ => return find(command, environment).and_then(Subject::unchecked),
+    };
+    let mut subject = Subject::unchecked(path)?;
+    if let Some(architecture) = judgement.architecture {
+        subject.architecture = architecture;
+    }
+    if let Some((_, program)) = chain.program() {
+        subject.first = program.sanitizers();
+    }
+    Ok(subject)
 }
 
-fn explain(chain: &Chain, finding: &program::Finding) -> String {
-    let paths: Vec<_> = chain
-        .paths
+fn explain(judgement: &Judgement) -> String {
+    let links = judgement.chain.links.iter();
+    let paths: Vec<_> = links.map(|(path, _)| path.display().to_string()).collect();
+    let errors = judgement
+        .findings
         .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+        .filter(|one| one.severity == Severity::Error);
+    let errors: Vec<_> = errors.map(ToString::to_string).collect();
     format!(
-        "{}: {}: {finding}; --no-check runs it all the same",
+        "{}: {}; --no-check runs it all the same",
         paths.join(" -> "),
-        finding.code()
+        errors.join("; ")
     )
 }
 

@@ -1,11 +1,14 @@
 //! Finding the file that a command names.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use super::root::Root;
 
 /// Why a command names no program that can be run.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum NotFound {
     NotInPath(OsString),
     #[error("{}: is a directory", .0.display())]
     Directory(PathBuf),
+    #[error("{}: is no regular file", .0.display())]
+    Special(PathBuf),
     #[error("{}: not executable: chmod +x {}", .0.display(), .0.display())]
     NotExecutable(PathBuf),
     #[error("{}: permission denied", .0.display())]
@@ -32,42 +37,77 @@ impl NotFound {
 /// What execvp(3) takes where PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// The file that `command` names, as execvp(3) finds it: a path where it holds
-/// a slash, else looked up in the directories of `path`, the value of PATH.
-///
-/// # Errors
-/// There is none, or none that this process may execute.
-pub fn find(command: &OsStr, path: Option<&OsStr>, directory: &Path) -> Result<PathBuf, NotFound> {
-    if command.as_bytes().contains(&b'/') {
-        return examine(Path::new(command));
-    }
-    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
-    if let Ok(found) = which::which_in(command, Some(path), directory) {
-        return Ok(found);
-    }
-    // Nothing can be executed; say so if there is at least a file.
-    let candidates = std::env::split_paths(path).map(|directory| directory.join(command));
-    let denied = candidates
-        .filter(|_| !command.is_empty())
-        .filter_map(|candidate| examine(&candidate).err())
-        .find(|error| matches!(error, NotFound::NotExecutable(_) | NotFound::Denied(_)));
-    Err(denied.unwrap_or_else(|| NotFound::NotInPath(command.to_owned())))
+/// Where commands are looked up.
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    pub root: &'a Root,
+    /// The value of PATH.
+    pub path: Option<&'a OsStr>,
+    /// The working directory, which relative paths start at.
+    pub directory: &'a Path,
 }
 
-/// The file at `path`, if this process may execute it.
-fn examine(path: &Path) -> Result<PathBuf, NotFound> {
-    let metadata = path.metadata().map_err(|error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => NotFound::Denied(path.to_owned()),
-        _ => NotFound::Missing(path.to_owned()),
-    })?;
-    if metadata.is_dir() {
-        return Err(NotFound::Directory(path.to_owned()));
+impl Lookup<'_> {
+    /// The file that `command` names, as execvp(3) finds it: a path where it
+    /// holds a slash, else looked up in the directories of PATH.
+    ///
+    /// # Errors
+    /// There is none, or none that may be executed.
+    pub fn find(&self, command: &OsStr) -> Result<PathBuf, NotFound> {
+        if command.as_bytes().contains(&b'/') {
+            return self.examine(self.absolute(command));
+        }
+        let path = self.path.unwrap_or(OsStr::new(DEFAULT_PATH));
+        if self.root.is_host()
+            && let Ok(found) = which::which_in(command, Some(path), self.directory)
+        {
+            return Ok(found);
+        }
+        // Nothing, or not for us: say so if there is at least a file.
+        let mut denied = None;
+        for directory in std::env::split_paths(path).filter(|_| !command.is_empty()) {
+            match self.examine(self.absolute(&directory).join(command)) {
+                Ok(found) => return Ok(found),
+                Err(error @ (NotFound::NotExecutable(_) | NotFound::Denied(_))) => {
+                    denied.get_or_insert(error);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(denied.unwrap_or_else(|| NotFound::NotInPath(command.to_owned())))
     }
-    if metadata.permissions().mode() & 0o111 == 0 {
-        return Err(NotFound::NotExecutable(path.to_owned()));
+
+    /// `path` from the root on. On the machine itself it stays as it was given,
+    /// which is how people recognise it.
+    fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
+        if self.root.is_host() {
+            return path.as_ref().to_owned();
+        }
+        Path::new("/").join(self.directory).join(path)
     }
-    match rustix::fs::access(path, rustix::fs::Access::EXEC_OK) {
-        Ok(()) => Ok(path.to_owned()),
-        Err(_) => Err(NotFound::Denied(path.to_owned())),
+
+    /// The file at `path`, if it may be executed.
+    fn examine(&self, path: PathBuf) -> Result<PathBuf, NotFound> {
+        let metadata = match self.root.metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(NotFound::Denied(path));
+            }
+            Err(_) => return Err(NotFound::Missing(path)),
+        };
+        if metadata.is_dir() {
+            return Err(NotFound::Directory(path));
+        }
+        if !metadata.is_file() {
+            return Err(NotFound::Special(path));
+        }
+        if metadata.permissions().mode() & 0o111 == 0 {
+            return Err(NotFound::NotExecutable(path));
+        }
+        // In another root, who will run it is somebody else.
+        if self.root.is_host() && rustix::fs::access(&path, rustix::fs::Access::EXEC_OK).is_err() {
+            return Err(NotFound::Denied(path));
+        }
+        Ok(path)
     }
 }

@@ -1,0 +1,263 @@
+//! From a command to the program that runs in the end: through the interpreters
+//! of scripts, through wrappers, and through a shell script's last command.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::elf::{self, Elf};
+use super::lookup::{Lookup, NotFound};
+use super::read_at_most;
+use super::script::{self, Interpreter};
+use super::wrapper::{self, Wrapped};
+
+/// A file on the way, and what it led to.
+#[derive(Debug)]
+pub enum Link {
+    /// A script; its interpreter comes next.
+    Script(Interpreter),
+    /// A shell that runs a script whose last command comes next, or a wrapper.
+    Wrapper(Elf),
+    /// The program that is judged.
+    Program(Elf),
+}
+
+/// The files from a command to its program.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Each file with what it is, in the order in which they are run.
+    pub links: Vec<(PathBuf, Link)>,
+    /// The wrapper that takes LD_PRELOAD out of the environment, if one does.
+    pub scrubbed_by: Option<PathBuf>,
+    /// The shell script whose last command is not plain: what it starts is judged
+    /// apart.
+    pub open_script: Option<PathBuf>,
+    /// Why the chain ends before a program.
+    pub broken: Option<Broken>,
+}
+
+/// Why there is no program at the end.
+#[derive(Debug, Error)]
+pub enum Broken {
+    #[error("{0}")]
+    NotFound(#[from] NotFound),
+    #[error("{}: {source}", .path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: neither an ELF program nor a script that begins with #!", .0.display())]
+    NotElf(PathBuf),
+    #[error("{}: the ELF file is damaged: {what}", .path.display())]
+    Damaged { path: PathBuf, what: &'static str },
+    #[error("{}: its first line names no interpreter", .0.display())]
+    NoInterpreter(PathBuf),
+    #[error("{}: its interpreter {} is not there", .script.display(), .interpreter.display())]
+    MissingInterpreter {
+        script: PathBuf,
+        interpreter: PathBuf,
+    },
+    #[error("{}: more than {MOST_SCRIPTS} scripts interpret one another", .0.display())]
+    TooManyScripts(PathBuf),
+    #[error("{}: it leads through more than {MOST_LINKS} programs", .0.display())]
+    TooLong(PathBuf),
+}
+
+/// How many scripts in a row the kernel follows, see `BINPRM_MAX_RECURSION`.
+const MOST_SCRIPTS: usize = 5;
+
+/// How many files are followed in all.
+const MOST_LINKS: usize = 32;
+
+/// Shell scripts are read up to here to find their last command.
+const LONGEST_SCRIPT: u64 = 1 << 20;
+
+impl Chain {
+    /// The program that is judged, with its path.
+    pub fn program(&self) -> Option<(&Path, &Elf)> {
+        match self.links.last()? {
+            (path, Link::Program(elf)) => Some((path, elf)),
+            _ => None,
+        }
+    }
+}
+
+/// What a file is, by its first bytes.
+enum Content {
+    Elf(Elf),
+    Script(Interpreter),
+}
+
+/// Follows `command`, a program and its arguments, to the program that runs in the
+/// end. What keeps it from getting there is in the chain, behind what was found.
+pub fn follow(command: &[OsString], lookup: &Lookup<'_>) -> Chain {
+    let mut chain = Chain::default();
+    if let Err(broken) = extend(&mut chain, command.to_vec(), lookup) {
+        chain.broken = Some(broken);
+    }
+    chain
+}
+
+fn extend(
+    chain: &mut Chain,
+    mut command: Vec<OsString>,
+    lookup: &Lookup<'_>,
+) -> Result<(), Broken> {
+    // Scripts in a row, and the shell script that an interpreter was given.
+    let mut scripts = 0;
+    let mut running: Option<(PathBuf, Vec<OsString>)> = None;
+    loop {
+        let (first, arguments) = command
+            .split_first()
+            .map_or((OsString::new(), &[][..]), |(first, rest)| {
+                (first.clone(), rest)
+            });
+        let path = find(chain, &first, scripts > 0, lookup)?;
+        if chain.links.len() >= MOST_LINKS {
+            return Err(Broken::TooLong(path));
+        }
+        match read(&path, lookup)? {
+            Content::Script(interpreter) => {
+                scripts += 1;
+                if scripts > MOST_SCRIPTS {
+                    return Err(Broken::TooManyScripts(path));
+                }
+                running = Some((path.clone(), arguments.to_vec()));
+                let head = std::iter::once(interpreter.path.clone().into_os_string());
+                let next = head
+                    .chain(interpreter.argument.clone())
+                    .chain([path.clone().into()]);
+                let next: Vec<OsString> = next.chain(arguments.iter().cloned()).collect();
+                chain.links.push((path, Link::Script(interpreter)));
+                command = next;
+            }
+            Content::Elf(elf) => {
+                scripts = 0;
+                let (next, open) = beyond(&path, arguments, running.take(), lookup);
+                let Some(Wrapped {
+                    command: next,
+                    scrubs,
+                }) = next
+                else {
+                    chain.open_script = open;
+                    chain.links.push((path, Link::Program(elf)));
+                    return Ok(());
+                };
+                if scrubs {
+                    chain.scrubbed_by.get_or_insert(path.clone());
+                }
+                chain.links.push((path, Link::Wrapper(elf)));
+                command = next;
+            }
+        }
+    }
+}
+
+/// The file that `first` names. That of a missing interpreter is an error of the
+/// script's.
+fn find(
+    chain: &mut Chain,
+    first: &std::ffi::OsStr,
+    is_interpreter: bool,
+    lookup: &Lookup<'_>,
+) -> Result<PathBuf, Broken> {
+    lookup
+        .find(first)
+        .map_err(|error| match (error, chain.links.last()) {
+            (NotFound::Missing(interpreter), Some((script, _))) if is_interpreter => {
+                Broken::MissingInterpreter {
+                    script: script.clone(),
+                    interpreter,
+                }
+            }
+            (error, _) => error.into(),
+        })
+}
+
+/// What the program at `path` becomes, and the shell script that it runs where
+/// that cannot be told.
+fn beyond(
+    path: &Path,
+    arguments: &[OsString],
+    running: Option<(PathBuf, Vec<OsString>)>,
+    lookup: &Lookup<'_>,
+) -> (Option<Wrapped>, Option<PathBuf>) {
+    let kept = |command| {
+        Some(Wrapped {
+            command,
+            scrubs: false,
+        })
+    };
+    if !script::is_shell(path) {
+        return (wrapper::unwrap(path, arguments), None);
+    }
+    // sh -c 'exec server': the rest are $0 and the arguments.
+    if let [flag, text, rest @ ..] = arguments
+        && flag == "-c"
+    {
+        let rest = rest.get(1..).unwrap_or_default();
+        return (
+            script::last_exec(text.as_encoded_bytes(), rest).and_then(kept),
+            None,
+        );
+    }
+    // A script by its first line, or as the argument: sh script.
+    let script = running.or_else(|| {
+        let (script, rest) = arguments.split_first()?;
+        let path = lookup.find(script).or_else(|error| match error {
+            NotFound::NotExecutable(path) => Ok(path),
+            error => Err(error),
+        });
+        Some((path.ok()?, rest.to_vec()))
+    });
+    let Some((script, rest)) = script else {
+        return (None, None);
+    };
+    let mut text = Vec::new();
+    let read = lookup
+        .root
+        .open(&script)
+        .and_then(|file| file.take(LONGEST_SCRIPT).read_to_end(&mut text));
+    let followed = match read {
+        // The last command of a longer one is not known.
+        Ok(length) if (length as u64) < LONGEST_SCRIPT => script::last_exec(&text, &rest),
+        _ => None,
+    };
+    match followed {
+        Some(command) => (kept(command), None),
+        None => (None, Some(script)),
+    }
+}
+
+fn read(path: &Path, lookup: &Lookup<'_>) -> Result<Content, Broken> {
+    let fail = |source| Broken::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = lookup.root.open(path).map_err(fail)?;
+    let mut head = [0; 256];
+    let length = read_at_most(&file, &mut head, 0).map_err(fail)?;
+    let head = &head[..length];
+    if head.starts_with(b"\x7fELF") {
+        return read_elf(&file)
+            .map(Content::Elf)
+            .map_err(|error| match error {
+                elf::Error::Io(source) => fail(source),
+                elf::Error::Damaged(what) => Broken::Damaged {
+                    path: path.to_owned(),
+                    what,
+                },
+            });
+    }
+    let Some(line) = head.strip_prefix(b"#!") else {
+        return Err(Broken::NotElf(path.to_owned()));
+    };
+    let interpreter = script::interpreter(line);
+    interpreter
+        .map(Content::Script)
+        .ok_or_else(|| Broken::NoInterpreter(path.to_owned()))
+}
+
+fn read_elf(file: &File) -> Result<Elf, elf::Error> {
+    Elf::read(file)
+}

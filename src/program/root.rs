@@ -1,0 +1,200 @@
+//! A root directory, inside which every path is resolved: `/`, or the root file
+//! system of an image or a bundle. Nothing below leads out of it: absolute links
+//! start at the root, `..` ends there.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+
+/// A directory that stands for `/`.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+    /// `None` for the machine's own root, where the kernel resolves as ever.
+    directory: Option<OwnedFd>,
+}
+
+/// The most links that a path may lead through, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// How often a resolution that a rename disturbed is tried again.
+const TRIES: usize = 16;
+
+impl Root {
+    /// The machine's own.
+    pub fn host() -> Self {
+        Self {
+            path: "/".into(),
+            directory: None,
+        }
+    }
+
+    /// The directory at `path`.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no directory.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(rustix::fs::CWD, path, flags, Mode::empty())?;
+        let path = fs::canonicalize(path)?;
+        let is_host = path == Path::new("/");
+        Ok(Self {
+            path,
+            directory: (!is_host).then_some(directory),
+        })
+    }
+
+    /// Whether this is the machine's own root.
+    pub fn is_host(&self) -> bool {
+        self.directory.is_none()
+    }
+
+    /// Opens what `path` names, with `flags`. No controlling terminal, and no
+    /// waiting for the other end of a FIFO.
+    fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let Some(directory) = &self.directory else {
+            return Ok(openat(rustix::fs::CWD, path, flags, Mode::empty())?);
+        };
+        for _ in 0..TRIES {
+            let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            match openat2(directory, path, flags, Mode::empty(), how) {
+                Ok(file) => return Ok(file),
+                Err(Errno::AGAIN) => {}
+                // Linux before 5.6, or a filter that knows no openat2.
+                Err(Errno::NOSYS | Errno::PERM) => {
+                    return open_by_steps(directory.as_fd(), path, flags);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+
+    /// What `path` names, links followed.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        if self.is_host() {
+            return path.metadata();
+        }
+        File::from(self.open_with(path, OFlags::PATH)?).metadata()
+    }
+
+    /// Opens the regular file that `path` names, for reading. Anything else, a
+    /// FIFO or a device, is refused without being opened.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no regular file.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        let is_file = |metadata: &Metadata| {
+            if metadata.is_file() {
+                return Ok(());
+            }
+            Err(io::Error::from(if metadata.is_dir() {
+                io::ErrorKind::IsADirectory
+            } else {
+                io::ErrorKind::InvalidInput
+            }))
+        };
+        is_file(&self.metadata(path)?)?;
+        let file = File::from(self.open_with(path, OFlags::RDONLY)?);
+        // It may have been replaced in between.
+        is_file(&file.metadata()?)?;
+        Ok(file)
+    }
+
+    /// Where `path` leads, links resolved, as a path in this root.
+    ///
+    /// # Errors
+    /// It cannot be reached, or /proc is not there to tell.
+    pub fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        if self.is_host() {
+            return path.canonicalize();
+        }
+        let file = self.open_with(path, OFlags::PATH)?;
+        let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let inside = real.strip_prefix(&self.path).unwrap_or(&real);
+        Ok(Path::new("/").join(inside))
+    }
+
+    /// `path` on the machine, for what takes no descriptor (extended attributes,
+    /// the mount that it lies on); kept open by the result.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub fn pinned(&self, path: &Path) -> io::Result<Pinned> {
+        let file = self.open_with(path, OFlags::PATH)?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        Ok(Pinned { path, _file: file })
+    }
+}
+
+/// A file that stays the same one while its path is used.
+#[derive(Debug)]
+pub struct Pinned {
+    pub path: PathBuf,
+    _file: OwnedFd,
+}
+
+/// Resolves `path` one component at a time, each opened without following it.
+fn open_by_steps(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let again = |directory: &OwnedFd| directory.try_clone();
+    let root = openat(root, ".", step | OFlags::DIRECTORY, Mode::empty())?;
+    // The directories passed, so that `..` need not ask the file system.
+    let mut passed: Vec<OwnedFd> = Vec::new();
+    let mut rest = components(path);
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        let here = passed.last().unwrap_or(&root);
+        if name == Path::new("..") {
+            passed.pop();
+            continue;
+        }
+        let opened = openat(here, &name, step, Mode::empty())?;
+        let metadata = File::from(again(&opened)?).metadata()?;
+        if metadata.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::LOOP.into());
+            }
+            let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
+            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+            if target.is_absolute() {
+                passed.clear();
+            }
+            rest.extend(components(&target));
+        } else if rest.is_empty() && !flags.contains(OFlags::PATH) {
+            return Ok(openat(
+                here,
+                &name,
+                flags | OFlags::NOFOLLOW,
+                Mode::empty(),
+            )?);
+        } else {
+            passed.push(opened);
+        }
+    }
+    match passed.pop() {
+        Some(last) => Ok(last),
+        None => Ok(root),
+    }
+}
+
+/// The components of `path` that are to be walked, the first one last.
+fn components(path: &Path) -> Vec<PathBuf> {
+    let walked = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(PathBuf::from(name)),
+        Component::ParentDir => Some(PathBuf::from("..")),
+        _ => None,
+    });
+    walked.collect::<Vec<_>>().into_iter().rev().collect()
+}
