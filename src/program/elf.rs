@@ -93,7 +93,12 @@ mod most {
 }
 
 impl Elf {
-    pub(super) fn read(file: &File) -> Result<Self, Error> {
+    /// Reads what `file` says of itself. Of its content only some kilobytes are
+    /// read, and a few megabytes of names at most, whatever it claims.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn read(file: &File) -> Result<Self, Error> {
         let mut identification = [0; 16];
         if read_at_most(file, &mut identification, 0)? < 16 {
             return Err(Error::Damaged("it ends within its header"));
@@ -242,7 +247,10 @@ impl<'a, H: FileHeader<Endian = Endianness>> Reader<'a, H> {
         if !matches!(self.header.e_type(self.endian), ET_EXEC | ET_DYN) {
             return Ok(Linkage::Other);
         }
-        if let Some(segment) = self.segment(PT_INTERP) {
+        // The kernel executes no file whose segment is shorter; the files that
+        // debuggers read have an empty one.
+        let size = |segment: &&H::ProgramHeader| segment.p_filesz(self.endian).into();
+        if let Some(segment) = self.segment(PT_INTERP).filter(|one| size(one) >= 2) {
             let path = name(self.file, segment.p_offset(self.endian).into())?;
             let path = path.ok_or(Error::Damaged("it ends within its interpreter"))?;
             return Ok(Linkage::Dynamic(path.into()));

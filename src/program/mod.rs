@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-pub use elf::{Elf, Linkage};
+pub use elf::{Elf, Error as ElfError, Linkage};
 pub use finding::{Code, Finding, Severity, Verdict};
 pub use follow::{Broken, Chain, Link, follow};
 pub use judge::{Credentials, Judge, Judgement, Shims};

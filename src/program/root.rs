@@ -58,7 +58,12 @@ impl Root {
     /// Opens what `path` names, with `flags`. No controlling terminal, and no
     /// waiting for the other end of a FIFO.
     fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // The kernel takes no more with O_PATH, which opens nothing anyway.
+        let flags = if flags.contains(OFlags::PATH) {
+            flags | OFlags::CLOEXEC
+        } else {
+            flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY
+        };
         let Some(directory) = &self.directory else {
             return Ok(openat(rustix::fs::CWD, path, flags, Mode::empty())?);
         };
