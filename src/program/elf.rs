@@ -112,7 +112,10 @@ impl Elf {
 
     /// Whether a system call instruction of its machine stands in its code. That
     /// it is ever executed is not said.
-    pub(super) fn has_system_calls(&self, file: &File) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn has_system_calls(&self, file: &File) -> Result<bool, Error> {
         if self.is_64_bit {
             Reader::<FileHeader64<Endianness>>::new(file)?.has_system_calls()
         } else {

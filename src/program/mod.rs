@@ -9,8 +9,8 @@ mod judge;
 mod libraries;
 mod lookup;
 mod root;
-mod script;
-mod wrapper;
+pub mod script;
+pub mod wrapper;
 
 use std::fs::File;
 use std::io;
