@@ -74,10 +74,18 @@ fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Ref
         Refusal::new(status::FAULT, &format_args!("{variable}: {error}"))
     })?;
 
+    let root = Root::host();
+    let directory = env::current_dir().unwrap_or_default();
+    let path = environment::get(&environment, "PATH");
+    let lookup = Lookup {
+        root: &root,
+        path,
+        directory: &directory,
+    };
     let subject = if arguments.no_check {
-        Subject::unchecked(find(&arguments.command, &environment)?)?
+        find(&arguments.command, &lookup).and_then(Subject::unchecked)?
     } else {
-        examine(&arguments.command, &environment)?
+        examine(&arguments.command, lookup, &environment)?
     };
     let shim = place(subject.architecture, &environment)?;
 
@@ -116,20 +124,6 @@ impl Subject {
     }
 }
 
-/// The file that `command` names, in this process's environment.
-fn find(command: &[OsString], environment: &Environment) -> Result<PathBuf, Refusal> {
-    let root = Root::host();
-    let directory = env::current_dir().unwrap_or_default();
-    let path = environment::get(environment, "PATH");
-    let lookup = Lookup {
-        root: &root,
-        path,
-        directory: &directory,
-    };
-    let command = command.first().map_or(OsStr::new(""), OsString::as_os_str);
-    lookup.find(command).map_err(|error| not_found(&error))
-}
-
 fn not_found(error: &NotFound) -> Refusal {
     let status = if error.exists() {
         status::NOT_EXECUTABLE
@@ -156,16 +150,18 @@ fn near_subcommand(word: &str) -> Option<String> {
         .min_by_key(|name| strsim::damerau_levenshtein(name, word))
 }
 
+/// The file that `command` names.
+fn find(command: &[OsString], lookup: &Lookup<'_>) -> Result<PathBuf, Refusal> {
+    let command = command.first().map_or(OsStr::new(""), OsString::as_os_str);
+    lookup.find(command).map_err(|error| not_found(&error))
+}
+
 /// Judges `command`, and refuses it where the shim certainly cannot act.
-fn examine(command: &[OsString], environment: &Environment) -> Result<Subject, Refusal> {
-    let root = Root::host();
-    let directory = env::current_dir().unwrap_or_default();
-    let path = environment::get(environment, "PATH");
-    let lookup = Lookup {
-        root: &root,
-        path,
-        directory: &directory,
-    };
+fn examine(
+    command: &[OsString],
+    lookup: Lookup<'_>,
+    environment: &Environment,
+) -> Result<Subject, Refusal> {
     let credentials = Credentials::of_this_process();
     let judge = Judge::new(lookup, credentials, |name| {
         environment::get(environment, name)
@@ -199,7 +195,7 @@ fn examine(command: &[OsString], environment: &Environment) -> Result<Subject, R
     }
     let path = match (chain.links.first(), &chain.broken) {
         (Some((path, _)), _) | (None, Some(Broken::Io { path, .. })) => path.clone(),
-        _ => return find(command, environment).and_then(Subject::unchecked),
+        _ => return find(command, &lookup).and_then(Subject::unchecked),
     };
     let mut subject = Subject::unchecked(path)?;
     if let Some(architecture) = judgement.architecture {

@@ -38,7 +38,7 @@ impl NotFound {
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Where commands are looked up.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Lookup<'a> {
     pub root: &'a Root,
     /// The value of PATH.

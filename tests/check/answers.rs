@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{command, compile, output, reuseport, run};
+use crate::support::{command, compile, executable, output, reuseport, run};
 
 /// The object of a check of one target or command line.
 fn check(arguments: &[&str]) -> Value {
@@ -29,13 +28,6 @@ fn codes(answer: &Value) -> Vec<&str> {
         .iter()
         .map(|one| one["code"].as_str().expect("a code"))
         .collect()
-}
-
-fn executable(directory: &Path, name: &str, content: &str) -> PathBuf {
-    let path = directory.join(name);
-    fs::write(&path, content).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
-    path
 }
 
 #[test]

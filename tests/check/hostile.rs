@@ -164,7 +164,7 @@ fn a_program_that_is_damaged_anywhere_is_answered() {
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1);
                 let place = usize::try_from(random >> 33).expect("small") % 1024.min(program.len());
-                program[place] = (random >> 20) as u8;
+                program[place] = random.to_le_bytes()[3];
             }
         }
         put(root, "bin/program", &program);

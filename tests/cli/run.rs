@@ -3,17 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{command, compile, is_root, output, reuseport, run, skip};
-
-fn executable(directory: &Path, name: &str, content: &str) -> PathBuf {
-    let path = directory.join(name);
-    fs::write(&path, content).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
-    path
-}
+use crate::support::{command, compile, executable, is_root, output, reuseport, run, skip};
 
 #[test]
 fn all_ways_to_say_it_run_the_command() {

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -101,6 +102,14 @@ pub fn hold_ports() -> fs::File {
     let file = fs::File::create(path).expect("a lock file");
     file.lock().expect("the lock");
     file
+}
+
+/// Writes an executable file.
+pub fn executable(directory: &Path, name: &str, content: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, content).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    path
 }
 
 pub fn is_root() -> bool {
