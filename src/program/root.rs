@@ -203,3 +203,82 @@ fn components(path: &Path) -> Vec<PathBuf> {
     });
     walked.collect::<Vec<_>>().into_iter().rev().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Both ways to resolve, on the same tree.
+    fn read(root: &Path, path: &str) -> [Option<String>; 2] {
+        let text = |file: io::Result<File>| {
+            let mut text = String::new();
+            file.ok()?.read_to_string(&mut text).ok()?;
+            Some(text)
+        };
+        let by_kernel = Root::new(root).and_then(|root| root.open(Path::new(path)));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(rustix::fs::CWD, root, flags, Mode::empty()).expect("a directory");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let by_steps = open_by_steps(directory, Path::new(path), flags).map(File::from);
+        [text(by_kernel), text(by_steps)]
+    }
+
+    #[test]
+    fn both_ways_to_resolve_a_path_stay_inside_and_agree() {
+        let outer = tempfile::tempdir().expect("a directory");
+        let root = outer.path().join("root");
+        fs::create_dir_all(root.join("a/b")).expect("made");
+        fs::write(outer.path().join("secret"), "secret").expect("written");
+        fs::write(root.join("file"), "inside").expect("written");
+        fs::write(root.join("a/b/file"), "deep").expect("written");
+        for (link, target) in [
+            ("absolute", "/file"),
+            ("up", "../../../file"),
+            ("out", "../secret"),
+            ("loop", "loop"),
+            ("folder", "/a/../a/b/./"),
+            ("chain", "folder/back"),
+            ("a/b/back", "../../absolute"),
+            ("dangling", "nothing"),
+        ] {
+            symlink(target, root.join(link)).expect("a link");
+        }
+        for (path, expected) in [
+            ("file", Some("inside")),
+            ("/file", Some("inside")),
+            ("/../../file", Some("inside")),
+            ("absolute", Some("inside")),
+            ("up", Some("inside")),
+            ("folder/file", Some("deep")),
+            ("/folder/../b/file", Some("deep")),
+            ("chain", Some("inside")),
+            ("a/b/../../file", Some("inside")),
+            ("out", None),
+            ("../secret", None),
+            ("loop", None),
+            ("loop/file", None),
+            ("dangling", None),
+            ("file/more", None),
+        ] {
+            let expected = expected.map(str::to_owned);
+            assert_eq!(read(&root, path), [expected.clone(), expected], "{path}");
+        }
+    }
+
+    #[test]
+    fn canonical_paths_are_paths_in_the_root() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir(root.path().join("a")).expect("made");
+        fs::write(root.path().join("a/file"), "").expect("written");
+        symlink("/a/file", root.path().join("link")).expect("a link");
+        let inside = Root::new(root.path()).expect("a root");
+        assert_eq!(
+            inside.canonical(Path::new("link")).expect("there"),
+            Path::new("/a/file")
+        );
+        assert!(Root::new(Path::new("/.")).expect("the host").is_host());
+    }
+}
