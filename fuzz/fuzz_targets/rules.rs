@@ -14,7 +14,10 @@ fn parse(variable: Variable, value: &[u8]) -> Option<Rules> {
         globs.matches(value);
     }
     let mut rules = Rules::EMPTY;
-    let outcome = rules.fill(&values).and(globs.map(drop)).and(rules.check_interface());
+    let outcome = rules
+        .fill(&values)
+        .and(globs.map(drop))
+        .and(rules.check_interface());
     if let Err(invalid) = outcome {
         assert_eq!(invalid.variable, variable);
         invalid.text(value);
@@ -23,7 +26,11 @@ fn parse(variable: Variable, value: &[u8]) -> Option<Rules> {
 }
 
 fn printed<T: ToString>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fuzz_target!(|data: &[u8]| {
