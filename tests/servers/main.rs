@@ -1,7 +1,7 @@
 //! Real servers, unmodified: two copies of each, started by `reuseport` on one
 //! port, both get connections.
 //!
-//! The Debian packages that bring them are listed in the file `packages`. What
+//! The Debian packages that bring them are listed in `tests/packages`. What
 //! is not there is a failure, never a test left out.
 
 mod dns;

@@ -116,7 +116,7 @@ pub const ERLANG: Server = Server {
 pub const JAVA: Server = Server {
     files: &[("Server.java", include_str!("fixtures/Server.java"))],
     ..Server::tcp(
-        "openjdk-17-jdk-headless",
+        "default-jdk-headless",
         "java -XX:TieredStopAtLevel=1 Server.java {port}",
     )
 };

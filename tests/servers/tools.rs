@@ -7,8 +7,8 @@ use std::process::Command;
 
 use crate::slot::Slot;
 
-/// The Debian packages that bring everything that is needed.
-const PACKAGES: &str = include_str!("packages");
+/// The Debian packages that ./test installs, one a line, with comments.
+const PACKAGES: &str = include_str!("../packages");
 
 /// Where Debian has servers; a user's PATH may not name it.
 const SERVER_DIRECTORIES: &str = "/usr/local/sbin:/usr/sbin:/sbin";
@@ -29,8 +29,10 @@ pub fn search_path() -> String {
 /// Panics where `file`, a path or the name of a program, is not there.
 pub fn require(file: &str, package: &str) {
     assert!(
-        PACKAGES.lines().any(|line| line == package),
-        "{package} is missing in tests/servers/packages"
+        PACKAGES
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(package)),
+        "{package} is missing in tests/packages"
     );
     let found = if file.contains('/') {
         Path::new(file).exists()
@@ -70,13 +72,14 @@ pub fn compile(compiler: &str, flags: &[&str], slot: &Slot) {
         .arg(fixture("server.c")));
 }
 
-/// The directory `name` below target/. Once, `make` fills a directory that is
-/// then given this name.
+/// The directory `name` below target/tmp/servers. Once, `make` fills a directory
+/// that is then given this name.
 pub fn kept(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let kept = target.join(name);
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("servers");
+    let kept = all.join(name);
     if !kept.exists() {
-        let temporary = tempfile::tempdir_in(target).expect("a writable target directory");
+        fs::create_dir_all(&all).expect("a writable target directory");
+        let temporary = tempfile::tempdir_in(&all).expect("a writable target directory");
         let filled = temporary.path().join(name);
         fs::create_dir(&filled).expect("a writable target directory");
         make(&filled);
