@@ -10,6 +10,7 @@ pub mod environment;
 pub mod exec;
 pub mod mount;
 pub mod preload;
+pub mod process;
 pub mod program;
 pub mod rules;
 pub mod shim;

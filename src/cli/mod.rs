@@ -1,6 +1,7 @@
 //! The command line: parses, calls the library, renders what it says.
 
 mod install;
+mod pid;
 mod print;
 mod rules;
 mod run;
@@ -17,6 +18,8 @@ use crate::exec;
 /// The exit statuses of the command, but for `run`'s own (`run::status`).
 mod status {
     pub(super) const DONE: u8 = 0;
+    /// The answer is no.
+    pub(super) const NO: u8 = 1;
     /// The call or its input is at fault, and nothing was changed.
     pub(super) const FAULT: u8 = 2;
 }
@@ -40,6 +43,17 @@ struct Cli {
 enum Subcommands {
     Run(run::Arguments),
     Install(install::Arguments),
+    /// Stands in for `check --pid`.
+    #[command(hide = true)]
+    CheckPid {
+        pids: Vec<u32>,
+        #[arg(long)]
+        json: bool,
+        #[arg(long)]
+        quiet: bool,
+        #[arg(long)]
+        strict: bool,
+    },
     Completions(print::Completions),
     Man(print::Man),
 }
@@ -61,6 +75,19 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         Ok(Cli { command }) => match command {
             Subcommands::Run(arguments) => run::run(arguments),
             Subcommands::Install(arguments) => install::run(&arguments),
+            Subcommands::CheckPid {
+                pids,
+                json,
+                quiet,
+                strict,
+            } => {
+                let options = pid::Options {
+                    json,
+                    quiet,
+                    strict,
+                };
+                pid::run(&pids, options)
+            }
             Subcommands::Completions(arguments) => print::completions(&arguments),
             Subcommands::Man(arguments) => print::man(&arguments),
         },
