@@ -56,7 +56,7 @@ fn not_mapped(process: &Process, severity: Severity) -> Finding {
         _ => "the shim is not mapped",
     };
     let finding = Finding::new(severity, "not-mapped", message);
-    if severity == Severity::Note {
+    if severity == Severity::Note || !obstacles(process, severity).is_empty() {
         return finding;
     }
     let hint = if let Some(path) = process.missing_preloads.first() {

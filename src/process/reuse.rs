@@ -48,6 +48,8 @@ fn lacking(process: &Process, sockets: &[(&Socket, Standing)]) -> Vec<Finding> {
             origins.push(socket.inherited);
         }
     }
+    let is_explained =
+        process.shims.mapped.is_empty() || matches!(standing::rules(process), Some(Err(_)));
     let finding = |origin: Option<Inherited>| {
         let is_meant = |socket: &Socket, standing: &Standing| {
             *standing == Standing::Lacks && socket.inherited == origin
@@ -58,7 +60,7 @@ fn lacking(process: &Process, sockets: &[(&Socket, Standing)]) -> Vec<Finding> {
         );
         let error = |code, message: String| Finding::new(Severity::Error, code, message);
         match origin {
-            None if process.shims.mapped.is_empty() => error("option-not-set", message),
+            None if is_explained => error("option-not-set", message),
             None => error("option-not-set", message).hint(
                 "the program binds without calling bind(2) of the C library, has cleared the \
                  option, or did not bind it: LIBREUSEPORT_DEBUG=1 shows each bind",
