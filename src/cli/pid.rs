@@ -40,7 +40,7 @@ pub(super) fn run(pids: &[u32], options: Options) -> u8 {
     let mut text = String::new();
     if options.json {
         let reports: Value = reports.iter().map(Report::json).collect();
-        text = format!("{reports:#}\n");
+        text = escaped_json(&format!("{reports:#}\n"));
     } else {
         for report in &reports {
             match &report.process {
@@ -259,15 +259,37 @@ fn hint(error: &Error) -> Option<&'static str> {
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        // Those that turn the direction of what follows are no control characters.
-        let turns = matches!(character, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || turns {
+        if is_obeyed(character) {
             safe.extend(character.escape_default());
         } else {
             safe.push(character);
         }
     }
     safe
+}
+
+/// The same of `json`, whose escapes are others. Its own line ends stay: in a
+/// string they are escaped already.
+fn escaped_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_obeyed(character) && character != '\n' {
+            // All of them have four digits at most.
+            let _ = write!(safe, "\\u{:04x}", u32::from(character));
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+/// Control characters, and those that turn the direction of what follows.
+fn is_obeyed(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || turns
 }
 
 #[cfg(test)]
@@ -280,5 +302,12 @@ mod tests {
             escaped("a\x1b[2J\n\u{9b}é\u{202e}"),
             "a\\u{1b}[2J\\n\\u{9b}é\\u{202e}"
         );
+    }
+    #[test]
+    fn json_is_the_same_after_it() {
+        let value = json!({"a\u{9b}": ["\u{202e}\x1b\n\\", "\u{7f}é"]});
+        let text = escaped_json(&format!("{value:#}"));
+        assert!(!text.contains(|one: char| one != '\n' && is_obeyed(one)));
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
     }
 }

@@ -17,6 +17,7 @@ mod start;
 mod table;
 mod verdict;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
@@ -84,7 +85,7 @@ pub enum Error {
     #[error("{0} is a kernel thread, which executes no program")]
     KernelThread(u32),
     /// The directory of the process is not shown to us.
-    #[error("the process {0} is another user's, and {path} is hidden from this one", path = .1.display())]
+    #[error("the process {0} is there, and {path} is hidden from this user", path = .1.display())]
     Invisible(u32, PathBuf),
     #[error("{path} cannot be read: {source}; the process acts as the user {user}, this one as {own}", path = .path.display())]
     NotPermitted {
@@ -263,7 +264,7 @@ impl Reader {
         };
         Ok(Executable {
             is_deleted: path.is_some(),
-            path: PathBuf::from(std::ffi::OsStr::from_bytes(path.unwrap_or(&target))),
+            path: OsStr::from_bytes(path.unwrap_or(&target)).into(),
             elf,
         })
     }
@@ -277,7 +278,7 @@ impl Reader {
         // Names without a slash are searched for, and `$` is expanded.
         let paths = entries.filter(|entry| entry.starts_with(b"/") && !entry.contains(&b'$'));
         paths
-            .map(|entry| PathBuf::from(std::ffi::OsStr::from_bytes(entry)))
+            .map(|entry| PathBuf::from(OsStr::from_bytes(entry)))
             .filter(|path| maps::is_missing_below(&root, path))
             .collect()
     }

@@ -221,6 +221,9 @@ fn names_cannot_command_the_terminal() {
     let answer = look(server.pid());
     let path = answer.json["program"]["path"].as_str().expect("a path");
     assert!(path.ends_with(name), "{path:?}");
+    let pid = server.pid().to_string();
+    let json = run(reuseport().args(["check-pid", "--json", &pid])).stdout;
+    assert!(!json.contains(['\x1b', '\u{202e}']), "{json}");
     let outcome = read(server.pid());
     assert!(
         !outcome.stdout.contains(['\x1b', '\u{202e}']),
