@@ -8,8 +8,10 @@
 pub mod cli;
 pub mod environment;
 pub mod exec;
+pub mod finding;
 pub mod mount;
 pub mod preload;
+pub mod process;
 pub mod program;
 pub mod rules;
 pub mod shim;

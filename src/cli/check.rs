@@ -5,23 +5,25 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anstream::{AutoStream, ColorChoice};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{answer, complain, status};
-use crate::environment::{self, Environment};
-use crate::program::{
-    Broken, Code, Credentials, Finding, Judge, Judgement, Libc, Link, Linkage, Lookup, Root,
-    Severity, Verdict,
+use super::report::{
+    Options, coloured_for_stdout, escaped_json, findings_json, program_json, write_findings,
+    write_verdict,
 };
+use super::{answer, complain, pid, status};
+use crate::environment::{self, Environment};
+use crate::finding::Verdict;
+use crate::program::{Broken, Code, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
 use crate::shim::{self, Architecture};
 
 /// Say whether the shim will work in a program, and why
 ///
 /// TARGET is a program: a path if it holds a slash, else looked up in PATH. With
 /// -- it is a command line, which is followed through wrappers (tini, gosu, env)
-/// and scripts to the program that it runs.
+/// and scripts to the program that it runs. With --pid it is a running process,
+/// whose sockets are asked for the option.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// Look at programs of the root file system in this directory
@@ -36,8 +38,14 @@ pub(super) struct Arguments {
     /// Exit with 1 where it is uncertain
     #[arg(long)]
     strict: bool,
+    /// Look at running processes, and whether their sockets have the option
+    #[arg(
+        long, value_name = "PID", num_args = 1..,
+        conflicts_with_all = ["root", "targets", "command"],
+    )]
+    pid: Vec<u32>,
     /// The programs
-    #[arg(value_name = "TARGET", required_unless_present = "command")]
+    #[arg(value_name = "TARGET", required_unless_present_any = ["command", "pid"])]
     targets: Vec<OsString>,
     /// A command line, instead of programs
     #[arg(last = true, value_name = "CMD", conflicts_with = "targets")]
@@ -51,6 +59,22 @@ struct Answer {
 }
 
 pub(super) fn run(arguments: &Arguments) -> u8 {
+    let Arguments {
+        json,
+        quiet,
+        strict,
+        ..
+    } = *arguments;
+    if !arguments.pid.is_empty() {
+        return pid::run(
+            &arguments.pid,
+            Options {
+                json,
+                quiet,
+                strict,
+            },
+        );
+    }
     let root = match &arguments.root {
         None => Root::host(),
         Some(path) => match Root::new(path) {
@@ -91,17 +115,21 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
     let answers: Vec<Answer> = answers.collect();
     let worst = answers
         .iter()
-        .map(|one| exit_status(&one.judgement, arguments.strict))
-        .max();
-    let printed = if arguments.quiet {
-        status::DONE
-    } else if arguments.json {
-        let array = Value::Array(answers.iter().map(Answer::json).collect());
-        answer(format!("{array:#}\n").as_bytes())
+        .map(|one| exit_status(&one.judgement, strict));
+    let worst = worst.max().unwrap_or(status::DONE);
+    if quiet {
+        return worst;
+    }
+    let mut text = String::new();
+    if json {
+        let array: Value = answers.iter().map(Answer::json).collect();
+        text = escaped_json(&format!("{array:#}\n"));
     } else {
-        answer(&answers.iter().flat_map(Answer::text).collect::<Vec<u8>>())
-    };
-    worst.unwrap_or(status::DONE).max(printed)
+        for one in &answers {
+            one.write(&mut text);
+        }
+    }
+    answer(&coloured_for_stdout(&text)).max(worst)
 }
 
 /// Programs of this machine run as who asks, in who asks's environment; those of
@@ -132,28 +160,26 @@ fn judge<'a>(root: &'a Root, environment: &'a Environment, directory: &'a Path) 
 
 /// DESIGN's statuses: a target that is no program at all is the call's fault.
 fn exit_status(judgement: &Judgement, strict: bool) -> u8 {
-    const NO: u8 = 1;
-    let is_fault = judgement.findings.iter().any(|finding| {
-        finding.severity == Severity::Error
-            && matches!(
-                finding.code,
-                Code::NotFound | Code::Unreadable | Code::Damaged | Code::NotElf | Code::NotAFile
-            )
-    });
     match judgement.verdict() {
-        _ if is_fault => status::FAULT,
+        _ if judgement
+            .chain
+            .broken
+            .as_ref()
+            .is_some_and(Broken::is_no_program) =>
+        {
+            status::FAULT
+        }
         Verdict::Works => status::DONE,
-        Verdict::Uncertain if strict => NO,
+        Verdict::Uncertain if strict => status::NO,
         Verdict::Uncertain => status::DONE,
-        Verdict::Fails => NO,
+        Verdict::Fails => status::NO,
     }
 }
 
 /// Adds names from PATH that are near one that was not found there.
 fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
     const MOST: usize = 3;
-    let Some(Broken::NotFound(crate::program::NotFound::NotInPath(name))) = &judgement.chain.broken
-    else {
+    let Some(Broken::NotFound(NotFound::NotInPath(name))) = &judgement.chain.broken else {
         return;
     };
     if !root.is_host() {
@@ -179,7 +205,7 @@ fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
     if let Some(finding) = judgement
         .findings
         .iter_mut()
-        .find(|one| one.code == Code::NotFound)
+        .find(|one| one.code == Code::NotFound.name())
         && !near.is_empty()
     {
         let _ = write!(finding.message, "; did you mean: {}", near.join(", "));
@@ -187,109 +213,30 @@ fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
 }
 
 impl Answer {
-    fn text(&self) -> Vec<u8> {
-        let mut text = String::new();
-        let (reset, bold) = ("\x1b[0m", "\x1b[1m");
-        let verdict = self.judgement.verdict();
-        let colour = match verdict {
-            Verdict::Works => "\x1b[32m",
-            Verdict::Uncertain => "\x1b[33m",
-            Verdict::Fails => "\x1b[31m",
-        };
-        let target = printable(&self.target);
-        let _ = writeln!(
-            text,
-            "{bold}{target}{reset}: {colour}{}{reset}",
-            verdict.name()
-        );
-        for Finding {
-            code,
-            severity,
-            message,
-            hint,
-        } in &self.judgement.findings
-        {
-            let (severity, code, message) = (severity.name(), code.name(), printable(message));
-            let _ = writeln!(text, "  {severity}: {code}: {message}");
-            if !hint.is_empty() {
-                let _ = writeln!(text, "    {hint}");
-            }
-        }
-        coloured_for_stdout(&text)
+    fn write(&self, text: &mut String) {
+        write_verdict(text, &self.target, self.judgement.verdict(), "");
+        write_findings(text, &self.judgement.findings);
     }
 
     /// The object of DESIGN's `check --json`.
     fn json(&self) -> Value {
         let chain = &self.judgement.chain;
-        let program = chain.links.first().map_or(Value::Null, |(path, link)| {
-            let path = path.to_string_lossy();
-            let elf = match link {
-                Link::Script(interpreter) => {
-                    let interpreter = interpreter.path.to_string_lossy();
-                    return json!({
-                        "path": path, "kind": "script", "arch": null, "libc": null,
-                        "interpreter": interpreter,
-                    });
-                }
-                Link::Wrapper(elf) | Link::Program(elf) => elf,
-            };
-            let (kind, interpreter) = match &elf.linkage {
-                Linkage::Dynamic(interpreter) => ("dynamic", Some(interpreter.to_string_lossy())),
-                Linkage::Static => ("static", None),
-                Linkage::StaticPie => ("static-pie", None),
-                Linkage::Library => ("library", None),
-                Linkage::Other => ("other", None),
-            };
-            let known = shim::ARCHITECTURES
-                .iter()
-                .find(|one| one.elf_machine == elf.machine);
-            json!({
-                "path": path,
-                "kind": kind,
-                "arch": known.map_or_else(|| format!("elf-{}", elf.machine), |one| one.name.into()),
-                "libc": Libc::of(elf).map(Libc::name),
-                "interpreter": interpreter,
-            })
-        });
-        let findings = self.judgement.findings.iter().map(|finding| {
-            json!({
-                "code": finding.code.name(),
-                "severity": finding.severity.name(),
-                "message": finding.message,
-                "hint": finding.hint,
-            })
+        let program = chain.links.first().map(|(path, link)| match link {
+            Link::Script(interpreter) => json!({
+                "path": path.to_string_lossy(),
+                "kind": "script",
+                "arch": null,
+                "libc": null,
+                "interpreter": interpreter.path.to_string_lossy(),
+            }),
+            Link::Wrapper(elf) | Link::Program(elf) => program_json(path, Some(elf)),
         });
         json!({
             "target": self.target,
             "verdict": self.judgement.verdict().name(),
             "program": program,
             "chain": chain.links.iter().map(|(path, _)| path.to_string_lossy()).collect::<Vec<_>>(),
-            "findings": findings.collect::<Vec<_>>(),
+            "findings": findings_json(&self.judgement.findings),
         })
     }
-}
-
-/// Text from files and arguments, without what could change a terminal's state.
-fn printable(text: &str) -> String {
-    let plain = |c: char| {
-        if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
-    };
-    text.chars().map(plain).collect()
-}
-
-/// `text` with its colours where standard output is a terminal that wants them,
-/// see NO_COLOR.
-fn coloured_for_stdout(text: &str) -> Vec<u8> {
-    use std::io::Write;
-
-    if AutoStream::choice(&std::io::stdout()) != ColorChoice::Never {
-        return text.as_bytes().to_vec();
-    }
-    let mut plain = AutoStream::never(Vec::new());
-    let _ = plain.write_all(text.as_bytes());
-    plain.into_inner()
 }

@@ -2,7 +2,9 @@
 
 mod check;
 mod install;
+mod pid;
 mod print;
+mod report;
 mod rules;
 mod run;
 mod shorthand;
@@ -18,6 +20,8 @@ use crate::exec;
 /// The exit statuses of the command, but for `run`'s own (`run::status`).
 mod status {
     pub(super) const DONE: u8 = 0;
+    /// The answer is no.
+    pub(super) const NO: u8 = 1;
     /// The call or its input is at fault, and nothing was changed.
     pub(super) const FAULT: u8 = 2;
 }

@@ -12,10 +12,9 @@ use super::complain;
 use super::rules::RuleFlags;
 use crate::environment::{self, Environment};
 use crate::exec;
+use crate::finding::{Severity, Verdict};
 use crate::preload::{self, LD_PRELOAD};
-use crate::program::{
-    Broken, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root, Severity, Verdict,
-};
+use crate::program::{Broken, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
 use crate::rules::Assignments;
 use crate::shim::{self, Architecture, Places};
 

@@ -63,6 +63,17 @@ pub enum Broken {
     TooLong(PathBuf),
 }
 
+impl Broken {
+    /// Whether there is no program to speak of, rather than one that cannot run.
+    pub fn is_no_program(&self) -> bool {
+        match self {
+            Self::NotFound(NotFound::NotExecutable(_)) => false,
+            Self::NotFound(_) | Self::Io { .. } | Self::NotElf(_) | Self::Damaged { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// How many scripts in a row the kernel follows, see `BINPRM_MAX_RECURSION`.
 const MOST_SCRIPTS: usize = 5;
 

@@ -9,11 +9,12 @@ use std::path::Path;
 
 use rustix::fs::StatVfsMountFlags;
 
+use super::code::Code;
 use super::elf::{Elf, Linkage};
-use super::finding::{Code, Finding, Severity, Verdict};
 use super::follow::{Broken, Chain, Link, follow};
 use super::libraries::{Closure, Libc, Libraries};
 use super::lookup::{Lookup, NotFound};
+use crate::finding::{Finding, Severity, Verdict};
 use crate::mount;
 use crate::preload::LD_PRELOAD;
 use crate::shim::{self, Architecture};
@@ -62,8 +63,13 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// What the findings amount to: an error decides, a warning leaves it open.
     pub fn verdict(&self) -> Verdict {
-        Verdict::of(&self.findings)
+        match self.findings.iter().map(|finding| finding.severity).max() {
+            Some(Severity::Error) => Verdict::Fails,
+            Some(Severity::Warning) => Verdict::Uncertain,
+            Some(Severity::Note) | None => Verdict::Works,
+        }
     }
 
     fn add(
@@ -73,11 +79,11 @@ impl Judgement {
         message: impl Into<String>,
         hint: &'static str,
     ) {
-        self.findings.push(Finding {
-            code,
-            severity,
-            message: message.into(),
-            hint,
+        let finding = Finding::new(severity, code.name(), message);
+        self.findings.push(if hint.is_empty() {
+            finding
+        } else {
+            finding.hint(hint)
         });
     }
 

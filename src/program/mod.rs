@@ -2,8 +2,8 @@
 //! loader make of that file, and whether the shim will act in it.
 
 mod cache;
+mod code;
 mod elf;
-mod finding;
 mod follow;
 mod judge;
 mod libraries;
@@ -16,8 +16,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+pub use code::Code;
 pub use elf::{Elf, Error as ElfError, Linkage};
-pub use finding::{Code, Finding, Severity, Verdict};
 pub use follow::{Broken, Chain, Link, follow};
 pub use judge::{Credentials, Judge, Judgement, Shims};
 pub use libraries::Libc;

@@ -9,7 +9,8 @@ mod architectures;
 use thiserror::Error;
 
 pub use architectures::{ARCHITECTURES, Architecture};
-pub use note::{is_shim, is_shim_file};
+pub(crate) use note::LARGEST;
+pub use note::{is_open_shim, is_shim, is_shim_file};
 pub use place::{Attempt, NoPlace, Places, install, place};
 
 /// The name of the shim's file.

@@ -11,7 +11,7 @@ use object::elf::{FileHeader64, NoteType, PT_NOTE};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 /// Larger than any shim, and small enough to be read whole.
-const LARGEST: u64 = 256 * 1024;
+pub(crate) const LARGEST: u64 = 256 * 1024;
 
 const NAME: &[u8] = b"reuseport";
 const KIND: NoteType = NoteType(1);
@@ -24,14 +24,21 @@ pub fn is_shim(data: &[u8]) -> bool {
 /// Whether the file at `path` is a shim. One that cannot be read is none.
 pub fn is_shim_file(path: &Path) -> bool {
     // A FIFO or a device would be opened to no end; the loader takes neither.
-    if !path
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
+        && File::open(path).is_ok_and(|file| is_open_shim(&file))
+}
+
+/// Whether `file`, opened at its beginning, is a shim. One that cannot be read
+/// is none.
+pub fn is_open_shim(file: &File) -> bool {
+    if !file
         .metadata()
         .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LARGEST)
     {
         return false;
     }
     let mut data = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut data));
+    let read = file.take(LARGEST).read_to_end(&mut data);
     read.is_ok() && is_shim(&data)
 }
 

@@ -1,27 +1,4 @@
-//! What is found of a program, in stable words.
-
-use std::fmt;
-
-/// How much a finding weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Worth knowing.
-    Note,
-    /// The shim may not act: the verdict is uncertain.
-    Warning,
-    /// The shim cannot act: the verdict is that it fails.
-    Error,
-}
-
-impl Severity {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
+//! What may be found of a program, in stable words.
 
 /// The kinds of findings. Their names are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,51 +56,6 @@ impl Code {
             Self::PreloadAlreadySet => "preload-already-set",
             Self::IoUring => "io-uring",
             Self::Sanitizer => "sanitizer",
-        }
-    }
-}
-
-/// One thing that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub code: Code,
-    pub severity: Severity,
-    /// What was found, as a clause that names the file where it is not the
-    /// program itself.
-    pub message: String,
-    /// What to do about it; empty where there is nothing.
-    pub hint: &'static str,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code.name(), self.message)
-    }
-}
-
-/// Whether the shim will act in a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Works,
-    Uncertain,
-    Fails,
-}
-
-impl Verdict {
-    /// What `findings` amount to.
-    pub fn of(findings: &[Finding]) -> Self {
-        match findings.iter().map(|finding| finding.severity).max() {
-            Some(Severity::Error) => Self::Fails,
-            Some(Severity::Warning) => Self::Uncertain,
-            Some(Severity::Note) | None => Self::Works,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Works => "works",
-            Self::Uncertain => "uncertain",
-            Self::Fails => "fails",
         }
     }
 }
