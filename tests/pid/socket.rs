@@ -225,9 +225,9 @@ fn ports_that_the_kernel_chose_prove_nothing() {
     assert_eq!(answer.sockets().len(), 2);
     let strict = run(reuseport().args([
         "check",
-        "--pid",
         "--quiet",
         "--strict",
+        "--pid",
         &server.pid().to_string(),
     ]));
     assert_eq!(strict.status, Some(1));
