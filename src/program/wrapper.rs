@@ -145,6 +145,21 @@ const WRAPPERS: &[Wrapper] = &[
     },
 ];
 
+/// The options of glibc's loader and of musl's; both read LD_PRELOAD here, too.
+const LOADER: Wrapper = kept(
+    &[],
+    &[
+        "--library-path",
+        "--glibc-hwcaps-prepend",
+        "--glibc-hwcaps-mask",
+        "--inhibit-rpath",
+        "--audit",
+        "--preload",
+        "--argv0",
+    ],
+    0,
+);
+
 const fn kept(
     names: &'static [&'static str],
     valued: &'static [&'static str],
@@ -174,6 +189,9 @@ pub fn unwrap(path: &Path, arguments: &[OsString]) -> Option<Wrapped> {
     if name == "env" {
         return unwrap_env(arguments, 0);
     }
+    if is_loader(name.as_bytes()) {
+        return unwrap_with(&LOADER, arguments);
+    }
     if name == "busybox" {
         let (applet, arguments) = arguments.split_first()?;
         return unwrap(Path::new(applet), arguments);
@@ -181,6 +199,17 @@ pub fn unwrap(path: &Path, arguments: &[OsString]) -> Option<Wrapped> {
     let wrapper = WRAPPERS
         .iter()
         .find(|one| one.names.iter().any(|one| name == *one))?;
+    unwrap_with(wrapper, arguments)
+}
+
+/// Whether a file of this name is a dynamic loader, which runs the program that
+/// its arguments name: see ld.so(8), and musl's manual.
+fn is_loader(name: &[u8]) -> bool {
+    let starts: [&[u8]; 4] = [b"ld-linux", b"ld-musl-", b"ld64.so.", b"ld-2."];
+    name == b"ld.so" || starts.iter().any(|start| name.starts_with(start))
+}
+
+fn unwrap_with(wrapper: &Wrapper, arguments: &[OsString]) -> Option<Wrapped> {
     let mut scrubs = wrapper.environment == Environment::Scrubbed;
     let mut operands = wrapper.operands;
     let mut rest = arguments;
@@ -314,6 +343,14 @@ mod tests {
             ("busybox nice nginx", "nginx"),
             ("runuser -u nobody -- nginx", "nginx"),
             ("taskset -c 0 nginx", "nginx"),
+            (
+                "/lib64/ld-linux-x86-64.so.2 --library-path /opt/lib /opt/nginx -q",
+                "/opt/nginx -q",
+            ),
+            (
+                "/lib/ld-musl-x86_64.so.1 --argv0=x -- /opt/nginx",
+                "/opt/nginx",
+            ),
         ] {
             assert_eq!(unwrapped(line), Some((command.into(), false)), "{line}");
         }

@@ -12,6 +12,7 @@ mod recipes;
 mod running;
 mod slot;
 mod sockets;
+mod table;
 mod tools;
 
 use std::io::{self, Read};

@@ -46,7 +46,7 @@ impl Slot {
 
     /// `text` with `{reuseport}`, the path of the program under test, and what
     /// differs between copies: `{port}`, `{slot}` (the number) and `{directory}`.
-    fn fill(&self, text: &str) -> String {
+    pub fn fill(&self, text: &str) -> String {
         text.replace("{reuseport}", REUSEPORT)
             .replace("{port}", &self.port.to_string())
             .replace("{slot}", &self.number.to_string())
