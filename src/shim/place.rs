@@ -116,6 +116,12 @@ impl fmt::Display for NoPlace {
         for Attempt { path, why } in &self.attempts {
             write!(f, "\n  {}: {why}", path.display())?;
         }
+        if self.missing.is_none() {
+            f.write_str(
+                "\nput it where you like, by reuseport install DIR, and run: \
+                 LD_PRELOAD=DIR/libreuseport.so CMD",
+            )?;
+        }
         Ok(())
     }
 }
