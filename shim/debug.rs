@@ -88,7 +88,14 @@ impl Line {
         if let Some(errno) = report.failure {
             self.text("; bind failed: ");
             self.errno(errno);
-            if errno == Errno::EADDRINUSE {
+            let is_set = matches!(
+                report.done,
+                Ok(Done {
+                    reuseport: Some(Ok(())),
+                    ..
+                })
+            );
+            if errno == Errno::EADDRINUSE && is_set && report.rules.reuseport == Setting::Set {
                 self.text(
                     " (usually: whoever bound the port first did so without SO_REUSEPORT, \
                      or under another effective user ID)",

@@ -1,6 +1,5 @@
 //! `reuseport install`: writes shims to disk.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -29,19 +28,13 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         Ok(shims) => shims,
         Err(error) => return complain(&error, status::FAULT),
     };
-    let mut paths = String::new();
-    for (directory, bytes) in shims {
-        match shim::install(&directory, bytes) {
-            Ok(path) => writeln!(paths, "{}", path.display()).unwrap_or_default(),
-            Err(error) => {
-                return complain(
-                    &format_args!("{}: {error}", directory.display()),
-                    status::FAULT,
-                );
-            }
+    match shim::install(&shims) {
+        Ok(paths) => {
+            let lines = paths.iter().map(|path| format!("{}\n", path.display()));
+            answer(lines.collect::<String>().as_bytes())
         }
+        Err((path, error)) => complain(&format_args!("{}: {error}", path.display()), status::FAULT),
     }
-    answer(paths.as_bytes())
 }
 
 /// Where each shim goes. All are looked up before the first one is written.

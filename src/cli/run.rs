@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::complain;
 use super::rules::RuleFlags;
@@ -33,6 +33,14 @@ pub(super) mod status {
 /// with LD_PRELOAD and the rules' variables added. One that the shim cannot
 /// reach is refused.
 #[derive(Args, Debug)]
+#[command(after_long_help = "\
+Environment:
+  The variables in brackets give a rule where its flag is left out. LD_PRELOAD
+  is kept, and the shim comes last in it.
+
+Exit status:
+  CMD's own; 125 where the call, the rules or the check keep it from running,
+  126 where it cannot be executed, 127 where it is not found.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     rules: RuleFlags,
@@ -40,7 +48,12 @@ pub(super) struct Arguments {
     #[arg(long)]
     no_check: bool,
     /// The program to run, and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        value_hint = ValueHint::CommandWithArguments
+    )]
     command: Vec<OsString>,
 }
 

@@ -52,7 +52,10 @@ pub enum Broken {
     Damaged { path: PathBuf, what: &'static str },
     #[error("{}: its first line names no interpreter", .0.display())]
     NoInterpreter(PathBuf),
-    #[error("{}: its interpreter {} is not there", .script.display(), .interpreter.display())]
+    #[error(
+        "{}: its interpreter '{}' is not there",
+        .script.display(), .interpreter.to_string_lossy().escape_debug(),
+    )]
     MissingInterpreter {
         script: PathBuf,
         interpreter: PathBuf,

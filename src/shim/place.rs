@@ -7,10 +7,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use object::Endianness;
+use object::elf::FileHeader64;
 use object::read::elf::FileHeader;
 use rustix::fs::StatVfsMountFlags;
 use sha2::{Digest, Sha256};
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
 use super::{Architecture, FILE_NAME, NoShim, is_shim};
@@ -24,6 +26,9 @@ pub struct Places {
     pub installed: Option<PathBuf>,
     /// Directories of ours; made where they are missing.
     pub directories: Vec<PathBuf>,
+    /// Where root puts it, for users who have no place of their own: looked at,
+    /// never written.
+    pub shared: Option<PathBuf>,
     /// The effective user id. Root may start servers that become anyone.
     pub user: u32,
 }
@@ -59,6 +64,7 @@ impl Places {
         Self {
             installed,
             directories: directories.collect(),
+            shared: (user != 0).then(|| "/var/lib/reuseport".into()),
             user,
         }
     }
@@ -90,6 +96,8 @@ pub enum Rejection {
     Closed(PathBuf),
     #[error("it is not a file that every user can read")]
     Unreadable,
+    #[error("it is cut off: install it again")]
+    CutOff,
     #[error("it is no shim for {0}")]
     Foreign(&'static str),
 }
@@ -167,6 +175,12 @@ pub fn place(
             }),
         }
     }
+    if let Some(shared) = &places.shared {
+        let path = shared.join(&name);
+        if check_path(&path, places.user).is_ok() && is_there(&path, bytes, places.user) {
+            return Ok(path);
+        }
+    }
     Err(NoPlace {
         attempts,
         missing: None,
@@ -183,17 +197,28 @@ fn content_name(bytes: &[u8]) -> String {
 }
 
 fn check_installed(path: &Path, architecture: &Architecture, user: u32) -> Result<(), Rejection> {
+    if !preload::can_name(path) {
+        return Err(Rejection::Unnameable);
+    }
     check_path(path, user)?;
     let file = File::open(path)?;
     check_file(&file, path, user)?;
     let mut bytes = Vec::new();
     file.take(1 << 20).read_to_end(&mut bytes)?;
-    let header = object::elf::FileHeader64::<object::Endianness>::parse(bytes.as_slice());
-    let machine = header.and_then(|header| Ok(header.e_machine(header.endian()?).0));
-    if !is_shim(&bytes) || machine != Ok(architecture.elf_machine) {
-        return Err(Rejection::Foreign(architecture.name));
+    let header = FileHeader64::<Endianness>::parse(bytes.as_slice());
+    let described = header.and_then(|header| {
+        let endian = header.endian()?;
+        let sections = u64::from(header.e_shnum(endian)) * u64::from(header.e_shentsize(endian));
+        let end = header.e_shoff(endian).saturating_add(sections);
+        Ok((header.e_machine(endian).0, end))
+    });
+    match described {
+        // The linker puts the section headers last. A file that ends before them
+        // was cut off, and would kill the program with SIGBUS.
+        Ok((_, end)) if end > bytes.len() as u64 => Err(Rejection::CutOff),
+        Ok((machine, _)) if machine == architecture.elf_machine && is_shim(&bytes) => Ok(()),
+        _ => Err(Rejection::Foreign(architecture.name)),
     }
-    Ok(())
 }
 
 fn place_in(directory: &Path, name: &str, bytes: &[u8], user: u32) -> Result<PathBuf, Rejection> {
@@ -315,6 +340,13 @@ fn check_path(path: &Path, user: u32) -> Result<(), Rejection> {
 /// the old file or the new one, whole.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
+    prepare(directory, bytes)?.persist(path)?;
+    Ok(())
+}
+
+/// Writes `bytes` to a file in `directory` that goes away unless it is given a
+/// name.
+fn prepare(directory: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut file = Builder::new()
         .prefix(".libreuseport-")
         .tempfile_in(directory)?;
@@ -322,18 +354,49 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.as_file()
         .set_permissions(Permissions::from_mode(0o755))?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    Ok(file)
 }
 
-/// Writes `bytes`, a shim, as [`FILE_NAME`] into `directory`, which is made
-/// where it is missing, and gives the file's path.
+/// Writes shims, each as [`FILE_NAME`] into its directory, which is made where it
+/// is missing, and gives the files' paths. None gets its name before all are on
+/// disk.
 ///
 /// # Errors
-/// The directory or the file could not be written; nothing is half-written.
-pub fn install(directory: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    fs::create_dir_all(directory)?;
-    let path = directory.join(FILE_NAME);
-    write(&path, bytes)?;
-    Ok(path)
+/// The directory that could not be made or written, and why. No file is there
+/// that was not, and no directory of the last level.
+pub fn install(shims: &[(PathBuf, &[u8])]) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+    let mut made = Vec::new();
+    let outcome = install_into(shims, &mut made);
+    if outcome.is_err() {
+        for directory in made.iter().rev() {
+            // What somebody put there meanwhile stays.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+    outcome
+}
+
+fn install_into(
+    shims: &[(PathBuf, &[u8])],
+    made: &mut Vec<PathBuf>,
+) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+    let mut prepared = Vec::new();
+    for (directory, bytes) in shims {
+        let fail = |error| (directory.clone(), error);
+        if !directory.exists() {
+            made.push(directory.clone());
+        }
+        fs::create_dir_all(directory).map_err(fail)?;
+        prepared.push((
+            directory.join(FILE_NAME),
+            prepare(directory, bytes).map_err(fail)?,
+        ));
+    }
+    let mut paths = Vec::new();
+    for (path, file) in prepared {
+        file.persist(&path)
+            .map_err(|error| (path.clone(), error.error))?;
+        paths.push(path);
+    }
+    Ok(paths)
 }

@@ -211,7 +211,7 @@ fn an_unreadable_folder_is_said_to_be_one() {
     let home = tempfile::tempdir_in("/var/tmp").expect("a directory");
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("open");
     let program = home.path().join("reuseport");
-    fs::copy(env!("CARGO_BIN_EXE_reuseport"), &program).expect("a copy");
+    crate::support::copy(env!("CARGO_BIN_EXE_reuseport"), &program);
     let root = home.path().join("root");
     put(
         &root,

@@ -115,3 +115,15 @@ fn a_closed_standard_output_does_not_write_into_the_shim() {
     let written = fs::read(directory.path().join("libreuseport.so")).expect("a file");
     assert!(written == fs::read(crate::support::shim()).expect("readable"));
 }
+
+#[test]
+fn of_all_or_none_none_is_left() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let all = directory.path().join("all");
+    fs::create_dir(&all).expect("made");
+    // The second one cannot be written: a file stands where its folder would.
+    fs::write(all.join("aarch64"), "").expect("written");
+    let outcome = run(reuseport().args(["install", "--all"]).arg(&all));
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (Some(2), ""));
+    assert_eq!(names(&all), ["aarch64"]);
+}

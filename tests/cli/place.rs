@@ -25,6 +25,7 @@ fn places(directories: &[&Path]) -> Places {
     Places {
         installed: None,
         directories: directories.iter().map(PathBuf::from).collect(),
+        shared: None,
         user,
     }
 }
@@ -214,12 +215,24 @@ fn an_installed_shim_comes_first_if_it_is_one() {
     let directory = directory();
     let [bin, lib] = ["bin", "lib"].map(|name| directory.path().join(name));
     fs::create_dir(&bin).expect("made");
-    let installed = shim::install(&lib, ours()).expect("installed");
+    let installed = shim::install(&[(lib, ours())])
+        .expect("installed")
+        .remove(0);
     let user = if user() == 0 { 65533 } else { user() };
     let mut places = Places::new(Some(&bin.join("reuseport")), user, |_| None);
     assert_eq!(placed(&places).expect("a place"), installed);
 
     places.directories = vec![directory.path().join("data")];
+    places.shared = None;
+    // Cut off anywhere, it would kill the program rather than load.
+    for length in [500, 4096, ours().len() - 1] {
+        fs::write(&installed, &ours()[..length]).expect("written");
+        assert!(
+            placed(&places)
+                .expect("a place")
+                .starts_with(&places.directories[0])
+        );
+    }
     fs::write(&installed, "no shim").expect("written");
     assert!(
         placed(&places)
@@ -253,4 +266,36 @@ fn users_have_the_places_of_the_xdg_specification() {
         Places::new(None, 0, variables).directories,
         expected.map(PathBuf::from)
     );
+}
+
+#[test]
+fn a_user_without_a_place_takes_the_one_that_root_has_written() {
+    let directory = directory();
+    let mut places = places(&[]);
+    let shared = directory.path().join("shared");
+    places.shared = Some(shared.clone());
+    assert!(placed(&places).is_err());
+    let root = Places {
+        directories: vec![shared.clone()],
+        shared: None,
+        ..places.clone()
+    };
+    let written = placed(&root).expect("a place");
+    assert_eq!(placed(&places).expect("the same"), written);
+    fs::write(&written, "damaged").expect("written");
+    assert!(placed(&places).is_err());
+    assert_eq!(fs::read(&written).expect("readable"), b"damaged");
+}
+
+#[test]
+fn an_installed_shim_that_ld_preload_cannot_name_is_turned_down() {
+    let directory = directory();
+    let prefix = directory.path().join("sp ace");
+    shim::install(&[(prefix.join("lib"), ours())]).expect("installed");
+    let user = if user() == 0 { 65533 } else { user() };
+    let mut places = Places::new(Some(&prefix.join("bin/reuseport")), user, |_| None);
+    places.shared = None;
+    fs::create_dir(prefix.join("bin")).expect("made");
+    let message = refusal(&places);
+    assert!(message.contains("its path holds a space"), "{message}");
 }

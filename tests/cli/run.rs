@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{command, compile, executable, is_root, output, reuseport, run, skip};
+use crate::support::{command, compile, copy, executable, is_root, output, reuseport, run, skip};
 
 #[test]
 fn all_ways_to_say_it_run_the_command() {
@@ -228,6 +228,7 @@ fn a_command_that_cannot_be_executed_is_126() {
     let text = executable(path, "text", "echo hello\n");
     let no_interpreter = executable(path, "no-interpreter", "#!\n");
     let broken = executable(path, "broken", "#!/no/such/interpreter\n");
+    let crlf = executable(path, "crlf", "#!/bin/sh\r\nexit\r\n");
     let truncated = executable(path, "truncated", "\x7fELF\x02\x01\x01");
     let looped = path.join("looped");
     executable(path, "looped", &format!("#!{}\n", looped.display()));
@@ -240,7 +241,11 @@ fn a_command_that_cannot_be_executed_is_126() {
         (empty, unknown),
         (text, unknown),
         (no_interpreter, "its first line names no interpreter"),
-        (broken, "its interpreter /no/such/interpreter is not there"),
+        (
+            broken,
+            "its interpreter '/no/such/interpreter' is not there",
+        ),
+        (crlf, "its interpreter '/bin/sh\\r' is not there"),
         (
             truncated,
             "the ELF file is damaged: it ends within its header",
@@ -323,7 +328,7 @@ fn as_nobody(home: &Path) -> Command {
     fs::set_permissions(home, fs::Permissions::from_mode(0o755)).expect("open");
     // The target folder may lie below root's own, closed to others.
     let program = home.join("reuseport");
-    fs::copy(env!("CARGO_BIN_EXE_reuseport"), &program).expect("a copy");
+    copy(env!("CARGO_BIN_EXE_reuseport"), &program);
     let mut command = command("setpriv");
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
@@ -350,7 +355,7 @@ fn set_id_programs_are_refused_where_the_loader_would_be_in_secure_mode() {
         (0o4755, 65534, None),
         (0o2745, 0, None),
     ] {
-        fs::copy("/bin/true", &program).expect("a copy");
+        copy("/bin/true", &program);
         std::os::unix::fs::chown(&program, Some(owner), Some(owner)).expect("given away");
         fs::set_permissions(&program, fs::Permissions::from_mode(mode)).expect("a mode");
         let outcome = run(as_nobody(home.path()).arg(&program));
@@ -378,7 +383,7 @@ fn set_id_programs_are_refused_where_the_loader_would_be_in_secure_mode() {
             outcome.stderr
         );
     }
-    fs::copy("/bin/true", &program).expect("a copy");
+    copy("/bin/true", &program);
     output(
         Command::new("/sbin/setcap")
             .arg("cap_net_bind_service=ep")
@@ -405,7 +410,7 @@ fn a_program_that_may_be_executed_and_not_read_runs_unchecked() {
     }
     let home = tempfile::tempdir_in("/var/tmp").expect("a directory");
     let program = home.path().join("program");
-    fs::copy("/bin/true", &program).expect("a copy");
+    copy("/bin/true", &program);
     fs::set_permissions(&program, fs::Permissions::from_mode(0o711)).expect("a mode");
     let outcome = run(as_nobody(home.path()).arg(&program));
     assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
@@ -431,21 +436,31 @@ fn a_user_finds_a_place_or_is_told_which_were_tried() {
     );
     assert!(Path::new(printed.trim_end()).is_file(), "{printed}");
 
-    let outcome = run(as_nobody(home.path()).env_remove("HOME").arg("true"));
-    assert_eq!(outcome.status, Some(125));
+    // Without a place of their own, users take the one that root has written.
+    output(reuseport().arg("true"));
+    let mut homeless = as_nobody(home.path());
+    homeless
+        .env_remove("HOME")
+        .args(["sh", "-c", "echo $LD_PRELOAD"]);
+    let printed = output(&mut homeless);
+    assert!(printed.starts_with("/var/lib/reuseport/"), "{printed}");
+
+    let program = home.path().join("reuseport");
+    let without = |variables: &[(&str, &str)]| {
+        let script = "mount -t tmpfs none /var/lib && \
+                      exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$0\" true";
+        let mut unshare = command("unshare");
+        unshare.args(["--mount", "sh", "-c", script]).arg(&program);
+        run(unshare.envs(variables.iter().copied()))
+    };
+    let outcome = without(&[]);
+    assert_eq!(outcome.status, Some(125), "{outcome:?}");
     assert!(
         outcome.stderr.contains("none of HOME, XDG_DATA_HOME,"),
-        "{}",
-        outcome.stderr
+        "{outcome:?}"
     );
-
-    let mut nowhere = as_nobody(home.path());
-    nowhere
-        .env("HOME", "/proc")
-        .env("XDG_RUNTIME_DIR", "/etc")
-        .arg("true");
-    let outcome = run(&mut nowhere);
-    assert_eq!(outcome.status, Some(125));
+    let outcome = without(&[("HOME", "/proc"), ("XDG_RUNTIME_DIR", "/etc")]);
+    assert_eq!(outcome.status, Some(125), "{outcome:?}");
     for path in [
         "/proc/.local/share/reuseport",
         "/proc/.cache/reuseport",
@@ -453,8 +468,11 @@ fn a_user_finds_a_place_or_is_told_which_were_tried() {
     ] {
         assert!(
             outcome.stderr.contains(&format!("\n  {path}: ")),
-            "{}",
-            outcome.stderr
+            "{outcome:?}"
         );
     }
+    assert!(
+        outcome.stderr.contains("reuseport install DIR"),
+        "{outcome:?}"
+    );
 }

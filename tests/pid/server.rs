@@ -50,7 +50,7 @@ impl Place {
     /// A copy of the program at `program`, under the name `name`.
     pub fn copy(&self, program: &Path, name: &str) -> PathBuf {
         let path = self.0.path().join(name);
-        fs::copy(program, &path).expect("a copy");
+        crate::support::copy(program, &path);
         path
     }
 

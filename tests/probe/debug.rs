@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{command, compile, hold_ports, run, shim};
+use crate::support::{command, compile, copy, hold_ports, run, shim};
 
 /// A probe whose name in the lines is short.
 fn probe() -> Command {
@@ -11,7 +11,7 @@ fn probe() -> Command {
     let named = probe.with_file_name("dbg-probe");
     if !named.exists() {
         let own = named.with_extension(std::process::id().to_string());
-        std::fs::copy(&probe, &own).expect("a copy");
+        copy(&probe, &own);
         std::fs::rename(&own, &named).expect("moved");
     }
     let mut command = command(named);

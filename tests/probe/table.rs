@@ -75,7 +75,6 @@ const VALID: &[Row] = &[
         ["tcp", "0.0.0.0", "18080"],
         REUSEPORT,
     ),
-    row(&[("LIBREUSEPORT_ADDR", "")], TCP, REUSEPORT),
     row(&[("LIBREUSEPORT_PORT", "18080")], TCP, REUSEPORT),
     row(&[("LIBREUSEPORT_PORT", "18081")], TCP, LEFT),
     row(&[("LIBREUSEPORT_PORT", "80,18000-18099")], TCP, REUSEPORT),
@@ -134,6 +133,8 @@ const VALID: &[Row] = &[
 /// Only the C library's variables; the command line has no flags for these.
 const LATER_SPELLINGS: &[Row] = &[
     row(&[("SO_REUSEPORT", "1")], TCP, REUSEPORT),
+    // A flag refuses to be empty.
+    row(&[("LIBREUSEPORT_ADDR", "")], TCP, REUSEPORT),
     row(&[("SO_REUSEPORT", "0")], TCP, LEFT),
     row(&[("SO_REUSEPORT", "-1")], TCP, LEFT),
     row(
@@ -278,6 +279,17 @@ fn flags_refuse_what_the_shim_would_stand_down_for() {
             outcome.stderr
         );
     }
+}
+
+#[test]
+fn a_flag_is_not_empty() {
+    let outcome = run(reuseport().args(["--port", "", "true"]));
+    assert_eq!(outcome.status, Some(125));
+    assert!(
+        outcome.stderr.contains("leave the flag out"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]

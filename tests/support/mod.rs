@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -105,11 +104,24 @@ pub fn hold_ports() -> fs::File {
 }
 
 /// Writes an executable file.
+///
+/// By another process: a descriptor that is open for writing here could be
+/// inherited by a child that another test starts just then, and whoever executes
+/// the file would get ETXTBSY.
 pub fn executable(directory: &Path, name: &str, content: &str) -> PathBuf {
     let path = directory.join(name);
-    fs::write(&path, content).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    let script = "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"";
+    output(
+        Command::new("sh")
+            .args(["-c", script, "sh", content])
+            .arg(&path),
+    );
     path
+}
+
+/// Copies a file that is to be executed, likewise.
+pub fn copy(from: impl AsRef<Path>, to: &Path) {
+    output(Command::new("cp").arg(from.as_ref()).arg(to));
 }
 
 pub fn is_root() -> bool {
