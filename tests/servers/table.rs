@@ -134,7 +134,7 @@ fn problem(row: &Row, seen: &Result<Seen, String>) -> Option<String> {
         )
     } else if !is_proved {
         "what the shim says and what happened differ".to_owned()
-    } else if !agrees {
+    } else if agrees != row.misjudged.is_none() {
         let not = if seen.hooked { "" } else { "not " };
         format!("the shim did {not}act, and check says {}", seen.verdict)
     } else {

@@ -112,6 +112,17 @@ while (true) {
 }
 ";
 
+const PHP_SOCKETS: &str = "\
+<?php
+$server = socket_create(AF_INET, SOCK_STREAM, SOL_TCP);
+socket_bind($server, '127.0.0.1', {port}) or exit(1);
+socket_listen($server, 16);
+while ($client = socket_accept($server)) {
+    socket_read($client, 64);
+    socket_close($client);
+}
+";
+
 const PERL_SERVER: &str = "\
 #!/usr/bin/perl
 use IO::Socket::INET;
@@ -427,6 +438,13 @@ pub const ROWS: &[Row] = &[
     ),
     Row::new("PHP, a stream", &["php-cli"], "PHP", &["php", "server.php"])
         .files(&[("server.php", PHP_SERVER)]),
+    Row::new("PHP's sockets", &["php-cli"], "PHP", &["php", "server.php"])
+        .files(&[("server.php", PHP_SOCKETS)])
+        .out_of_reach()
+        .misjudged(
+            "PHP loads its extensions with RTLD_DEEPBIND, so that socket_bind calls the C \
+             library's bind, whatever is preloaded; PHP's streams and its own server do not",
+        ),
     Row::new("Perl, a script", &["perl"], "Perl", &["{directory}/server"])
         .files(&[("server", PERL_SERVER)]),
     Row::new(
