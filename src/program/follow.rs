@@ -13,6 +13,7 @@ use super::lookup::{Lookup, NotFound};
 use super::read_at_most;
 use super::script::{self, Interpreter};
 use super::wrapper::{self, Wrapped};
+use crate::preload::LD_PRELOAD;
 
 /// A file on the way, and what it led to.
 #[derive(Debug)]
@@ -30,11 +31,14 @@ pub enum Link {
 pub struct Chain {
     /// Each file with what it is, in the order in which they are run.
     pub links: Vec<(PathBuf, Link)>,
-    /// The wrapper that takes LD_PRELOAD out of the environment, if one does.
+    /// The wrapper or script that changes LD_PRELOAD on the way, if one does.
     pub scrubbed_by: Option<PathBuf>,
-    /// The shell script whose last command is not plain: what it starts is judged
-    /// apart.
+    /// The shell script, or the shell with a command, whose last command is not
+    /// plain: what it starts is judged apart.
     pub open_script: Option<PathBuf>,
+    /// Whether a script or wrapper may look for what it starts elsewhere than was
+    /// done here: it may have changed the directory or PATH.
+    pub is_guessed: bool,
     /// Why the chain ends before a program.
     pub broken: Option<Broken>,
 }
@@ -147,18 +151,20 @@ fn extend(
             }
             Content::Elf(elf) => {
                 scripts = 0;
-                let (next, open) = beyond(&path, arguments, running.take(), lookup);
+                let beyond = beyond(&path, arguments, running.take(), lookup);
+                chain.is_guessed |= beyond.is_guessed;
                 let Some(Wrapped {
                     command: next,
                     scrubs,
-                }) = next
+                }) = beyond.wrapped
                 else {
-                    chain.open_script = open;
+                    chain.open_script = beyond.open;
                     chain.links.push((path, Link::Program(elf)));
                     return Ok(());
                 };
                 if scrubs {
-                    chain.scrubbed_by.get_or_insert(path.clone());
+                    let by = beyond.script.unwrap_or_else(|| path.clone());
+                    chain.scrubbed_by.get_or_insert(by);
                 }
                 chain.links.push((path, Link::Wrapper(elf)));
                 command = next;
@@ -188,32 +194,44 @@ fn find(
         })
 }
 
-/// What the program at `path` becomes, and the shell script that it runs where
-/// that cannot be told.
+/// What a program becomes.
+#[derive(Default)]
+struct Beyond {
+    wrapped: Option<Wrapped>,
+    /// The shell script that it runs.
+    script: Option<PathBuf>,
+    /// What it runs, where it cannot be told what that becomes.
+    open: Option<PathBuf>,
+    /// As in [`Chain`].
+    is_guessed: bool,
+}
+
+/// What the program at `path` becomes.
 fn beyond(
     path: &Path,
     arguments: &[OsString],
     running: Option<(PathBuf, Vec<OsString>)>,
     lookup: &Lookup<'_>,
-) -> (Option<Wrapped>, Option<PathBuf>) {
-    let kept = |command| {
-        Some(Wrapped {
-            command,
-            scrubs: false,
-        })
+) -> Beyond {
+    let (shell, arguments) = match arguments.split_first() {
+        Some((applet, rest)) if path.file_name().is_some_and(|name| name == "busybox") => {
+            (Path::new(applet), rest)
+        }
+        _ => (path, arguments),
     };
-    if !script::is_shell(path) {
-        return (wrapper::unwrap(path, arguments), None);
+    if !script::is_shell(shell) {
+        return Beyond {
+            wrapped: wrapper::unwrap(shell, arguments),
+            is_guessed: wrapper::looks_elsewhere(shell, arguments),
+            ..Beyond::default()
+        };
     }
     // sh -c 'exec server': the rest are $0 and the arguments.
     if let [flag, text, rest @ ..] = arguments
         && flag == "-c"
     {
         let rest = rest.get(1..).unwrap_or_default();
-        return (
-            script::last_exec(text.as_encoded_bytes(), rest).and_then(kept),
-            None,
-        );
+        return of_text(text.as_encoded_bytes(), rest, path);
     }
     // A script by its first line, or as the argument: sh script.
     let script = running.or_else(|| {
@@ -225,21 +243,34 @@ fn beyond(
         Some((path.ok()?, rest.to_vec()))
     });
     let Some((script, rest)) = script else {
-        return (None, None);
+        return Beyond::default();
     };
     let mut text = Vec::new();
     let read = lookup
         .root
         .open(&script)
         .and_then(|file| file.take(LONGEST_SCRIPT).read_to_end(&mut text));
-    let followed = match read {
+    match read {
         // The last command of a longer one is not known.
-        Ok(length) if (length as u64) < LONGEST_SCRIPT => script::last_exec(&text, &rest),
-        _ => None,
-    };
-    match followed {
-        Some(command) => (kept(command), None),
-        None => (None, Some(script)),
+        Ok(length) if (length as u64) < LONGEST_SCRIPT => of_text(&text, &rest, &script),
+        _ => Beyond {
+            open: Some(script),
+            ..Beyond::default()
+        },
+    }
+}
+
+/// What a shell becomes that runs `text`, which `script` holds.
+fn of_text(text: &[u8], arguments: &[OsString], script: &Path) -> Beyond {
+    let wrapped = script::last_exec(text, arguments).map(|command| Wrapped {
+        command,
+        scrubs: script::mentions(text, LD_PRELOAD.as_bytes()),
+    });
+    Beyond {
+        open: wrapped.is_none().then(|| script.to_owned()),
+        script: Some(script.to_owned()),
+        wrapped,
+        is_guessed: true,
     }
 }
 

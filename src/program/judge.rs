@@ -127,7 +127,12 @@ impl<'a> Judge<'a> {
         };
         if let Some(broken) = &broken {
             let (code, hint) = describe(broken);
-            judgement.error(code, broken.to_string(), hint);
+            let severity = if code == Code::NotFound && judgement.chain.is_guessed {
+                Severity::Warning
+            } else {
+                Severity::Error
+            };
+            judgement.add(severity, code, broken.to_string(), hint);
         }
         judgement.chain.broken = broken;
         Self::judge_way(&mut judgement);
@@ -165,16 +170,17 @@ impl<'a> Judge<'a> {
                 Link::Program(_) => {}
             }
         }
-        if let Some(script) = &judgement.chain.open_script {
+        if let Some(script) = judgement.chain.open_script.clone() {
             let message = format!("what {} starts is not known", script.display());
-            notes.push((Code::ScriptInterpreter, message));
+            let hint = "check the server that it starts";
+            judgement.warn(Code::ScriptInterpreter, message, hint);
         }
         for (code, message) in notes {
             judgement.note(code, message, "");
         }
         if let Some(wrapper) = &judgement.chain.scrubbed_by {
             let message = format!(
-                "{} takes LD_PRELOAD out of the environment",
+                "{} takes LD_PRELOAD out of the environment, or sets it anew",
                 wrapper.display()
             );
             judgement.warn(

@@ -63,6 +63,13 @@ pub fn last_exec(script: &[u8], arguments: &[OsString]) -> Option<Vec<OsString>>
     (!first.as_bytes().starts_with(b"-") && !first.is_empty()).then_some(command)
 }
 
+/// Whether `word` stands in `script` other than in lines that are comments.
+pub fn mentions(script: &[u8], word: &[u8]) -> bool {
+    let lines = script.split(|&byte| byte == b'\n');
+    let mut code = lines.filter(|line| !line.trim_ascii_start().starts_with(b"#"));
+    code.any(|line| line.windows(word.len()).any(|window| window == word))
+}
+
 /// The words of a simple command, as a shell splits them.
 fn words(line: &[u8], arguments: &[OsString]) -> Option<Vec<OsString>> {
     let mut words: Vec<OsString> = Vec::new();

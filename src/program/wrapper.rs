@@ -14,6 +14,18 @@ struct Wrapper {
     operands: usize,
     /// What it does to the environment of the program.
     environment: Environment,
+    /// Whether it may start a shell instead.
+    shell: Shell,
+}
+
+/// When a wrapper starts a shell with a command, and no program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shell {
+    Never,
+    /// Where this option follows the operands; the command is its value.
+    By(&'static str),
+    /// Where this option is not there.
+    Otherwise(&'static str),
 }
 
 /// What becomes of LD_PRELOAD on the way to the program.
@@ -80,16 +92,22 @@ const WRAPPERS: &[Wrapper] = &[
         ],
         0,
     ),
-    kept(
-        &["flock"],
-        &["-E", "--conflict-exit-code", "-w", "--wait", "--timeout"],
-        1,
-    ),
-    kept(
-        &["runuser"],
-        &["-u", "--user", "-g", "--group", "-G", "--supp-group"],
-        0,
-    ),
+    Wrapper {
+        shell: Shell::By("-c"),
+        ..kept(
+            &["flock"],
+            &["-E", "--conflict-exit-code", "-w", "--wait", "--timeout"],
+            1,
+        )
+    },
+    Wrapper {
+        shell: Shell::Otherwise("-u"),
+        ..kept(
+            &["runuser"],
+            &["-u", "--user", "-g", "--group", "-G", "--supp-group"],
+            0,
+        )
+    },
     Wrapper {
         names: &["setpriv"],
         valued: &[
@@ -113,6 +131,7 @@ const WRAPPERS: &[Wrapper] = &[
         ],
         operands: 0,
         environment: Environment::ScrubbedBy(&["--reset-env"]),
+        shell: Shell::Never,
     },
     Wrapper {
         names: &["sudo", "doas"],
@@ -142,6 +161,7 @@ const WRAPPERS: &[Wrapper] = &[
         ],
         operands: 0,
         environment: Environment::Scrubbed,
+        shell: Shell::Never,
     },
 ];
 
@@ -170,6 +190,7 @@ const fn kept(
         valued,
         operands,
         environment: Environment::Kept,
+        shell: Shell::Never,
     }
 }
 
@@ -238,6 +259,19 @@ fn unwrap_with(wrapper: &Wrapper, arguments: &[OsString]) -> Option<Wrapped> {
         operands -= 1;
         rest = rest.get(1..)?;
     }
+    match wrapper.shell {
+        // runuser USER, not runuser -u USER: its options are another's.
+        Shell::Otherwise(option) if !arguments.iter().any(|one| one == option) => return None,
+        // flock FILE -c COMMAND
+        Shell::By(option) if rest.first().is_some_and(|word| word == option) => {
+            let command = rest.get(1)?.clone();
+            return Some(Wrapped {
+                command: vec!["sh".into(), "-c".into(), command],
+                scrubs,
+            });
+        }
+        _ => {}
+    }
     // After the operands, some take another `--`.
     if rest.first().is_some_and(|word| word == "--") {
         rest = &rest[1..];
@@ -246,6 +280,19 @@ fn unwrap_with(wrapper: &Wrapper, arguments: &[OsString]) -> Option<Wrapped> {
         command: rest.to_vec(),
         scrubs,
     })
+}
+
+/// Whether the program at `path`, a wrapper, may look for its command in another
+/// directory or PATH than its own: `env -C DIR`, `env PATH=…`.
+pub fn looks_elsewhere(path: &Path, arguments: &[OsString]) -> bool {
+    const OPTIONS: [&[u8]; 4] = [b"-C", b"--chdir", b"PATH=", b"-S"];
+    let is_env = path.file_name().is_some_and(|name| name == "env");
+    let starts = |argument: &OsString| {
+        OPTIONS
+            .iter()
+            .any(|option| argument.as_bytes().starts_with(option))
+    };
+    is_env && arguments.iter().any(starts)
 }
 
 /// How often `env -S` may unfold into another.
@@ -343,6 +390,8 @@ mod tests {
             ("busybox nice nginx", "nginx"),
             ("runuser -u nobody -- nginx", "nginx"),
             ("taskset -c 0 nginx", "nginx"),
+            ("flock lock nginx -c x", "nginx -c x"),
+            ("flock -n lock -c nginx", "sh -c nginx"),
             (
                 "/lib64/ld-linux-x86-64.so.2 --library-path /opt/lib /opt/nginx -q",
                 "/opt/nginx -q",
@@ -360,6 +409,7 @@ mod tests {
             "tini --",
             "gosu nobody",
             "env A=b",
+            "runuser nobody -c nginx",
             "busybox httpd -f",
         ] {
             assert_eq!(unwrapped(line), None, "{line}");

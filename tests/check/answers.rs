@@ -210,6 +210,41 @@ fn scripts_and_wrappers_lead_to_the_program() {
     }
 }
 
+/// Each of these was taken for one that works, or for one that fails.
+#[test]
+fn what_a_script_or_wrapper_may_have_changed_is_uncertain() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = compile("gcc", "probe/probe.c", &["-pthread"]);
+    let server = server.to_str().expect("UTF-8");
+    let script = |name: &str, body: &str| {
+        let text = format!("#!/bin/sh\n{body}\n");
+        let path = executable(directory.path(), name, &text);
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let unset = script("unset", &format!("unset LD_PRELOAD\nexec {server}"));
+    let comment = script("comment", &format!("# LD_PRELOAD is kept\nexec {server}"));
+    let moved = script("moved", "cd /opt\nexec ./server");
+    let path = script("path", "PATH=/opt/bin:$PATH\nexec a-server");
+    let relative = "./server";
+    for (line, expected) in [
+        (vec!["--", unset.as_str()], "uncertain"),
+        (vec!["--", &comment], "works"),
+        (vec!["--", &moved], "uncertain"),
+        (vec!["--", &path], "uncertain"),
+        (vec!["--", "env", "-C", "/opt", relative], "uncertain"),
+        (vec!["--", "env", relative], "fails"),
+        (vec!["--", "runuser", "nobody", "-c", server], "uncertain"),
+        (
+            vec!["--", "flock", "lock", "-c", &format!("exec {server}")],
+            "works",
+        ),
+        (vec!["--", "flock", "lock", "-c", server], "uncertain"),
+        (vec!["--", "sh", "-c", server], "uncertain"),
+    ] {
+        assert_eq!(verdict(&line), expected, "{line:?}");
+    }
+}
+
 #[test]
 fn several_targets_get_an_answer_each_and_the_worst_status() {
     let server = compile("gcc", "probe/probe.c", &["-pthread"]);

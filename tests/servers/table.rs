@@ -7,8 +7,10 @@
 mod copy;
 mod data;
 mod document;
+mod languages;
 mod launchers;
 mod modes;
+mod names;
 mod row;
 mod trial;
 mod web;
@@ -38,7 +40,14 @@ const CERTAIN: usize = 10;
 const PACKAGES: &str = include_str!("../packages");
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    let lists = [web::ROWS, data::ROWS, launchers::ROWS, modes::ROWS];
+    let lists = [
+        web::ROWS,
+        languages::ROWS,
+        data::ROWS,
+        names::ROWS,
+        launchers::ROWS,
+        modes::ROWS,
+    ];
     lists.into_iter().flatten()
 }
 
@@ -134,7 +143,7 @@ fn problem(row: &Row, seen: &Result<Seen, String>) -> Option<String> {
         )
     } else if !is_proved {
         "what the shim says and what happened differ".to_owned()
-    } else if !agrees {
+    } else if agrees != row.misjudged.is_none() {
         let not = if seen.hooked { "" } else { "not " };
         format!("the shim did {not}act, and check says {}", seen.verdict)
     } else {

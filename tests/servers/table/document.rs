@@ -44,6 +44,16 @@ pub fn text(lines: &[(&Row, &Seen)]) -> String {
         count("fails"),
         count("uncertain")
     );
+    for (row, why) in lines
+        .iter()
+        .filter_map(|(row, _)| Some((row, row.misjudged?)))
+    {
+        let _ = writeln!(
+            text,
+            "`check` is wrong about one kind, \"{}\": {why}.\n",
+            row.name
+        );
+    }
     let mut line = |cells: &[&str]| {
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     };
@@ -59,6 +69,10 @@ pub fn text(lines: &[(&Row, &Seen)]) -> String {
             (Truth::Shares, Truth::Shares, false) => "shares, without the shim's help",
             (_, with, _) => with.name(),
         };
+        let verdict = match row.misjudged {
+            Some(_) => format!("{}, wrongly", seen.verdict),
+            None => seen.verdict.clone(),
+        };
         let notes = seen.notes.iter().map(|code| format!("({code})"));
         let findings: Vec<String> = seen.codes.iter().cloned().chain(notes).collect();
         line(&[
@@ -69,7 +83,7 @@ pub fn text(lines: &[(&Row, &Seen)]) -> String {
             user,
             seen.without.name(),
             with,
-            &seen.verdict,
+            &verdict,
             &findings.join(", "),
         ]);
     }

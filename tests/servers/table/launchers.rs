@@ -1,6 +1,7 @@
 //! Servers that something else starts: scripts and wrappers.
 
 use super::row::{Row, User};
+use crate::tools::{self, unpacked};
 
 const SOCAT: &str = "TCP4-LISTEN:{port},bind=127.0.0.1,fork";
 
@@ -37,6 +38,21 @@ socat \"$@\"
 const TO_SCRIPT: &str = "\
 #!/bin/bash
 exec ./inner \"$@\"
+";
+
+const ENTRYPOINT: &str = "\
+#!/bin/sh
+set -e
+if [ \"$1\" = redis-server ] && [ \"$(id -u)\" = 0 ]; then
+    exec gosu nobody \"$0\" \"$@\"
+fi
+exec \"$@\"
+";
+
+const ANOTHER_PRELOAD: &str = "\
+#!/bin/sh
+export LD_PRELOAD=libm.so.6
+exec socat \"$@\"
 ";
 
 pub const ROWS: &[Row] = &[
@@ -168,4 +184,128 @@ pub const ROWS: &[Row] = &[
         ],
     ),
     Row::new("nobody's socat", &["socat"], "C", &["socat", SOCAT, "PIPE"]).run_by(User::Nobody),
+    Row::new(
+        "docker-entrypoint",
+        &["redis-server", "gosu"],
+        "shell",
+        &[
+            "{directory}/entrypoint",
+            "redis-server",
+            "--port",
+            "{port}",
+            "--save",
+            "",
+        ],
+    )
+    .files(&[("entrypoint", ENTRYPOINT)]),
+    Row::new(
+        "script that sets LD_PRELOAD",
+        &["socat"],
+        "shell",
+        &["{directory}/start", SOCAT, "PIPE"],
+    )
+    .files(&[("start", ANOTHER_PRELOAD)])
+    .out_of_reach(),
+    Row::new(
+        "busybox sh for a Go server",
+        &["apt", "nats-server"],
+        "shell",
+        &[
+            "{directory}/sh",
+            "-c",
+            "nats-server -a 127.0.0.1 -p {port}; true",
+        ],
+    )
+    .prepare(|slot| slot.link("sh", &unpacked("busybox").join("bin/busybox")))
+    .out_of_reach(),
+    Row::new(
+        "runuser",
+        &["util-linux"],
+        "C",
+        &["runuser", "-u", "nobody", "--", "socat", SOCAT, "PIPE"],
+    ),
+    Row::new(
+        "flock",
+        &["util-linux"],
+        "C",
+        &["flock", "lock", "socat", SOCAT, "PIPE"],
+    ),
+    Row::new(
+        "flock -c",
+        &["util-linux"],
+        "C",
+        &[
+            "flock",
+            "lock",
+            "-c",
+            "exec socat TCP4-LISTEN:{port},fork PIPE",
+        ],
+    ),
+    Row::new(
+        "nohup",
+        &["coreutils"],
+        "C",
+        &["nohup", "socat", SOCAT, "PIPE"],
+    ),
+    Row::new(
+        "stdbuf",
+        &["coreutils"],
+        "C",
+        &["stdbuf", "-oL", "socat", SOCAT, "PIPE"],
+    ),
+    Row::new(
+        "taskset",
+        &["util-linux"],
+        "C",
+        &["taskset", "-c", "0", "socat", SOCAT, "PIPE"],
+    ),
+    Row::new(
+        "choom",
+        &["util-linux"],
+        "C",
+        &["choom", "-n", "5", "--", "socat", SOCAT, "PIPE"],
+    ),
+    Row::new(
+        "prlimit",
+        &["util-linux"],
+        "C",
+        &["prlimit", "--nofile=256", "socat", SOCAT, "PIPE"],
+    ),
+    Row::new(
+        "ionice",
+        &["util-linux"],
+        "C",
+        &["ionice", "-c", "3", "socat", SOCAT, "PIPE"],
+    ),
+    Row::new(
+        "wrappers around wrappers",
+        &["tini", "gosu", "coreutils"],
+        "C",
+        &[
+            "tini", "-s", "--", "gosu", "nobody", "env", "A=b", "nice", "socat", SOCAT, "PIPE",
+        ],
+    ),
+    Row::new(
+        "tini for a Go server",
+        &["tini", "nats-server"],
+        "C",
+        &[
+            "tini",
+            "-s",
+            "--",
+            "nats-server",
+            "-a",
+            "127.0.0.1",
+            "-p",
+            "{port}",
+        ],
+    )
+    .out_of_reach(),
+    Row::new(
+        "musl's loader",
+        &["musl", "musl-tools"],
+        "C",
+        &["/lib/ld-musl-x86_64.so.1", "{directory}/server", "{port}"],
+    )
+    .prepare(|slot| tools::compile("musl-gcc", &[], slot)),
 ];

@@ -25,6 +25,9 @@ pub struct Row {
     /// What a second copy does without the shim, and with it.
     pub without: Truth,
     pub with: Truth,
+    /// Why check says the contrary of what happens, where that is known and
+    /// nothing in the program's files would tell.
+    pub misjudged: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,7 @@ impl Row {
             transport: Transport::Tcp,
             without: Truth::Refused,
             with: Truth::Shares,
+            misjudged: None,
         }
     }
 
@@ -114,6 +118,11 @@ impl Row {
     /// It sets SO_REUSEPORT itself.
     pub const fn shares_alone(mut self) -> Self {
         self.without = Truth::Shares;
+        self
+    }
+
+    pub const fn misjudged(mut self, why: &'static str) -> Self {
+        self.misjudged = Some(why);
         self
     }
 }
