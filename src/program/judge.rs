@@ -363,7 +363,7 @@ impl<'a> Judge<'a> {
                 judgement.warn(
                     Code::RuntimeLibraries,
                     "neither it nor its libraries call bind, but it loads others at run time, which cannot be known",
-                    "check --live tries it; check --pid looks at the running server",
+                    "check --pid looks at the running server",
                 );
             } else if imports.syscall {
                 judgement.warn(
@@ -375,7 +375,7 @@ impl<'a> Judge<'a> {
                 judgement.warn(
                     Code::RawSyscalls,
                     "it uses no C library, and system call instructions stand in its code",
-                    "check --live tries it",
+                    "check --pid looks at the running server",
                 );
             } else {
                 judgement.warn(
