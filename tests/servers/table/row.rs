@@ -22,6 +22,9 @@ pub struct Row {
     pub prepare: fn(&Slot),
     pub user: User,
     pub transport: Transport,
+    /// It gets a connection only with its first byte, see TCP_DEFER_ACCEPT in
+    /// tcp(7).
+    pub awaits_data: bool,
     /// What a second copy does without the shim, and with it.
     pub without: Truth,
     pub with: Truth,
@@ -77,6 +80,7 @@ impl Row {
             prepare: |_| {},
             user: User::Root,
             transport: Transport::Tcp,
+            awaits_data: false,
             without: Truth::Refused,
             with: Truth::Shares,
             misjudged: None,
@@ -100,6 +104,11 @@ impl Row {
 
     pub const fn run_by(mut self, user: User) -> Self {
         self.user = user;
+        self
+    }
+
+    pub const fn awaits_data(mut self) -> Self {
+        self.awaits_data = true;
         self
     }
 

@@ -41,9 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a copy that serves is watched.
 const RECONSIDERATION: Duration = Duration::from_millis(150);
 
-/// How long a client says nothing.
-const SILENCE: Duration = Duration::from_millis(50);
-
 /// Puts `row` to the test.
 ///
 /// # Errors
@@ -118,7 +115,7 @@ fn share(row: &Row, port: u16, copies: &[Copy<'_>; 2]) -> Result<(), String> {
     let mut counts = [0; 2];
     for _ in 0..MOST_CLIENTS {
         let copy = match row.transport {
-            Transport::Tcp => connect(port, copies)?,
+            Transport::Tcp => connect(row, port, copies)?,
             Transport::Udp => ask(port)?,
         };
         counts[copy] += 1;
@@ -131,23 +128,21 @@ fn share(row: &Row, port: u16, copies: &[Copy<'_>; 2]) -> Result<(), String> {
 
 /// The copy that accepts a connection: the kernel tells which process holds the
 /// other end.
-fn connect(port: u16, copies: &[Copy<'_>; 2]) -> Result<usize, String> {
+fn connect(row: &Row, port: u16, copies: &[Copy<'_>; 2]) -> Result<usize, String> {
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let connection = TcpStream::connect_timeout(&server, PATIENCE);
     let mut connection = connection.map_err(|error| format!("connecting: {error}"))?;
     let client = connection.local_addr().expect("it is connected").port();
+    if row.awaits_data {
+        let sent = connection.write_all(b"G");
+        sent.map_err(|error| format!("sending: {error}"))?;
+    }
     let start = Instant::now();
-    let mut is_silent = true;
     while start.elapsed() < PATIENCE {
         if let Some(inode) = sockets::accepted(port).get(&client)
             && let Some(copy) = copies.iter().position(|one| one.sockets().contains(inode))
         {
             return Ok(copy);
-        }
-        // With TCP_DEFER_ACCEPT, a connection waits for its first byte.
-        if is_silent && start.elapsed() > SILENCE {
-            is_silent = false;
-            _ = connection.write_all(b"G");
         }
         sleep(Duration::from_millis(1));
     }

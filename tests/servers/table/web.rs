@@ -139,7 +139,8 @@ pub const ROWS: &[Row] = &[
         "C",
         &["apache2", "-X", "-f", "{directory}/apache.conf"],
     )
-    .files(&[("apache.conf", APACHE)]),
+    .files(&[("apache.conf", APACHE)])
+    .awaits_data(),
     Row::new("H2O", &["h2o"], "C", &["h2o", "-c", "h2o.conf"]).files(&[("h2o.conf", H2O)]),
     Row::new(
         "mini-httpd",
@@ -330,5 +331,6 @@ pub const ROWS: &[Row] = &[
             "server",
         ],
     )
-    .files(&[("server.py", WSGI)]),
+    .files(&[("server.py", WSGI)])
+    .awaits_data(),
 ];
