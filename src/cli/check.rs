@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::live::{self, Trial};
 use super::report::{
     Options, coloured_for_stdout, escaped_json, findings_json, program_json, write_findings,
     write_verdict,
 };
 use super::{answer, complain, pid, status};
 use crate::environment::{self, Environment};
-use crate::finding::Verdict;
+use crate::finding::{Finding, Verdict};
 use crate::program::{Broken, Code, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
 use crate::shim::{self, Architecture};
 
@@ -23,7 +24,9 @@ use crate::shim::{self, Architecture};
 /// TARGET is a program: a path if it holds a slash, else looked up in PATH. With
 /// -- it is a command line, which is followed through wrappers (tini, gosu, env)
 /// and scripts to the program that it runs. With --pid it is a running process,
-/// whose sockets are asked for the option.
+/// whose sockets are asked for the option. With --live the command line is
+/// tried: two copies are started under the shim, apart from this machine's
+/// network, processes and files, and both must listen and be reached.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// Look at programs of the root file system in this directory
@@ -44,6 +47,8 @@ pub(super) struct Arguments {
         conflicts_with_all = ["root", "targets", "command"],
     )]
     pid: Vec<u32>,
+    #[command(flatten)]
+    live: live::Flags,
     /// The programs
     #[arg(value_name = "TARGET", required_unless_present_any = ["command", "pid"])]
     targets: Vec<OsString>,
@@ -56,15 +61,22 @@ pub(super) struct Arguments {
 struct Answer {
     target: String,
     judgement: Judgement,
+    verdict: Verdict,
+    findings: Vec<Finding>,
+    trial: Option<Trial>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> u8 {
+pub(super) fn run(arguments: Arguments) -> u8 {
     let Arguments {
         json,
         quiet,
         strict,
         ..
-    } = *arguments;
+    } = arguments;
+    let live = match arguments.live.options() {
+        Ok(live) => live,
+        Err(message) => return complain(&message, status::FAULT),
+    };
     if !arguments.pid.is_empty() {
         return pid::run(
             &arguments.pid,
@@ -109,13 +121,21 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         suggest(&mut judgement, &root, &environment);
         Answer {
             target: command.join(OsStr::new(" ")).to_string_lossy().into_owned(),
+            verdict: judgement.verdict(),
+            findings: judgement.findings.clone(),
             judgement,
+            trial: None,
         }
     });
-    let answers: Vec<Answer> = answers.collect();
-    let worst = answers
-        .iter()
-        .map(|one| exit_status(&one.judgement, strict));
+    let mut answers: Vec<Answer> = answers.collect();
+    if let Some(live) = &live {
+        for (command, one) in commands.iter().zip(&mut answers) {
+            if let Err(message) = one.try_live(command, live, &environment) {
+                return complain(&message, status::FAULT);
+            }
+        }
+    }
+    let worst = answers.iter().map(|one| one.exit_status(strict));
     let worst = worst.max().unwrap_or(status::DONE);
     if quiet {
         return worst;
@@ -158,24 +178,6 @@ fn judge<'a>(root: &'a Root, environment: &'a Environment, directory: &'a Path) 
     Judge::new(lookup, credentials, |_| None)
 }
 
-/// DESIGN's statuses: a target that is no program at all is the call's fault.
-fn exit_status(judgement: &Judgement, strict: bool) -> u8 {
-    match judgement.verdict() {
-        _ if judgement
-            .chain
-            .broken
-            .as_ref()
-            .is_some_and(Broken::is_no_program) =>
-        {
-            status::FAULT
-        }
-        Verdict::Works => status::DONE,
-        Verdict::Uncertain if strict => status::NO,
-        Verdict::Uncertain => status::DONE,
-        Verdict::Fails => status::NO,
-    }
-}
-
 /// Adds names from PATH that are near one that was not found there.
 fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
     const MOST: usize = 3;
@@ -213,9 +215,44 @@ fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
 }
 
 impl Answer {
+    /// Tries the command, unless it is known that it cannot be started.
+    fn try_live(
+        &mut self,
+        command: &[OsString],
+        options: &live::Options,
+        environment: &Environment,
+    ) -> Result<(), String> {
+        if self.is_no_program() || self.judgement.chain.links.is_empty() {
+            return Ok(());
+        }
+        let trial = live::try_command(command, &self.judgement, options, environment)?;
+        (self.verdict, self.findings) = trial.merge(&self.judgement);
+        self.trial = Some(trial);
+        Ok(())
+    }
+
+    fn is_no_program(&self) -> bool {
+        let broken = self.judgement.chain.broken.as_ref();
+        broken.is_some_and(Broken::is_no_program)
+    }
+
+    /// A target that is no program at all is the call's fault.
+    fn exit_status(&self, strict: bool) -> u8 {
+        match self.verdict {
+            _ if self.is_no_program() => status::FAULT,
+            Verdict::Works => status::DONE,
+            Verdict::Uncertain if strict => status::NO,
+            Verdict::Uncertain => status::DONE,
+            Verdict::Fails => status::NO,
+        }
+    }
+
     fn write(&self, text: &mut String) {
-        write_verdict(text, &self.target, self.judgement.verdict(), "");
-        write_findings(text, &self.judgement.findings);
+        write_verdict(text, &self.target, self.verdict, "");
+        write_findings(text, &self.findings);
+        if let Some(trial) = &self.trial {
+            trial.write(text);
+        }
     }
 
     /// The object of DESIGN's `check --json`.
@@ -231,12 +268,16 @@ impl Answer {
             }),
             Link::Wrapper(elf) | Link::Program(elf) => program_json(path, Some(elf)),
         });
-        json!({
+        let mut object = json!({
             "target": self.target,
-            "verdict": self.judgement.verdict().name(),
+            "verdict": self.verdict.name(),
             "program": program,
             "chain": chain.links.iter().map(|(path, _)| path.to_string_lossy()).collect::<Vec<_>>(),
-            "findings": findings_json(&self.judgement.findings),
-        })
+            "findings": findings_json(&self.findings),
+        });
+        if let Some(trial) = &self.trial {
+            object["live"] = trial.json();
+        }
+        object
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod install;
+mod live;
 mod pid;
 mod print;
 mod report;
@@ -54,6 +55,9 @@ enum Subcommands {
 /// gives its exit status. May be called again: nothing is kept.
 pub fn run(arguments: Vec<OsString>) -> u8 {
     exec::fill_standard_descriptors();
+    if let Some(status) = crate::live::enter(&arguments) {
+        return status;
+    }
     let expanded = shorthand::expand(arguments, &Cli::command());
     let fault = if expanded.is_run {
         run::status::FAULT
@@ -66,7 +70,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     match Cli::try_parse_from(expanded.arguments) {
         Ok(Cli { command }) => match command {
             Subcommands::Run(arguments) => run::run(arguments),
-            Subcommands::Check(arguments) => check::run(&arguments),
+            Subcommands::Check(arguments) => check::run(arguments),
             Subcommands::Install(arguments) => install::run(&arguments),
             Subcommands::Completions(arguments) => print::completions(&arguments),
             Subcommands::Man(arguments) => print::man(&arguments),
