@@ -63,6 +63,8 @@ pub struct Imports {
     pub syscall: bool,
     /// `dlopen` or `dlmopen`: it loads libraries that cannot be known.
     pub dlopen: bool,
+    /// `dlsym`: it looks up functions that cannot be known.
+    pub dlsym: bool,
 }
 
 /// Why a file could not be read as ELF.
@@ -302,6 +304,7 @@ impl<'a, H: FileHeader<Endian = Endianness>> Reader<'a, H> {
             imports.bind |= is(b"bind\0");
             imports.syscall |= is(b"syscall\0");
             imports.dlopen |= is(b"dlopen\0") || is(b"dlmopen\0");
+            imports.dlsym |= is(b"dlsym\0");
         }
         Ok(imports)
     }
