@@ -5,6 +5,8 @@
 //! functions from value to value; what touches the machine takes the place as an
 //! argument. Nothing here prints but [`cli`].
 
+pub mod bundle;
+pub mod cdi;
 pub mod cli;
 pub mod environment;
 pub mod exec;
@@ -15,5 +17,6 @@ pub mod mount;
 pub mod preload;
 pub mod process;
 pub mod program;
+pub mod replace;
 pub mod rules;
 pub mod shim;

@@ -16,7 +16,7 @@ fn split(entry: &Value) -> Option<(&str, &str)> {
 }
 
 /// The value of `name`: the last one, as the loader takes it.
-pub(super) fn get<'a>(list: &'a [Value], name: &str) -> Option<&'a str> {
+pub(crate) fn get<'a>(list: &'a [Value], name: &str) -> Option<&'a str> {
     let mut found = list.iter().rev().filter_map(split);
     found.find(|(one, _)| *one == name).map(|(_, value)| value)
 }
@@ -36,7 +36,7 @@ fn set(list: &mut Vec<Value>, name: &str, value: &str) {
 
 /// Sets the rules' variables, and the shim in LD_PRELOAD; `first` comes before
 /// the shim.
-pub(super) fn inject(list: &mut Vec<Value>, rules: &Assignments, first: &[std::ffi::OsString]) {
+pub(crate) fn inject(list: &mut Vec<Value>, rules: &Assignments, first: &[std::ffi::OsString]) {
     let old = get(list, LD_PRELOAD).map(str::to_owned);
     let merged = preload::merge(
         old.as_deref().map(AsRef::as_ref),
@@ -51,7 +51,7 @@ pub(super) fn inject(list: &mut Vec<Value>, rules: &Assignments, first: &[std::f
 }
 
 /// Takes our variables and the shim in LD_PRELOAD out again.
-pub(super) fn eject(list: &mut Vec<Value>) {
+pub(crate) fn eject(list: &mut Vec<Value>) {
     list.retain(|entry| {
         let name = split(entry).map(|(name, _)| name);
         !name.is_some_and(|name| {
@@ -77,7 +77,7 @@ pub(super) fn eject(list: &mut Vec<Value>) {
 }
 
 /// The rules that the list holds.
-pub(super) fn rules(list: &[Value]) -> Assignments {
+pub(crate) fn rules(list: &[Value]) -> Assignments {
     let mut rules = Assignments::default();
     for (name, value) in list.iter().filter_map(split) {
         let mut all = Variable::ALL.iter().copied();
@@ -90,7 +90,7 @@ pub(super) fn rules(list: &[Value]) -> Assignments {
 
 /// The entries of LD_PRELOAD before the shim that `without`, the value before,
 /// does not have: the sanitizers' runtimes.
-pub(super) fn first(list: &[Value], without: Option<&str>) -> Vec<std::ffi::OsString> {
+pub(crate) fn first(list: &[Value], without: Option<&str>) -> Vec<std::ffi::OsString> {
     let entries = |value: &str| -> Vec<String> {
         let entries = value.split([' ', ':']).filter(|one| !one.is_empty());
         entries.map(str::to_owned).collect()

@@ -5,7 +5,7 @@
 //! shim was put into stands in the comment of our entry in the history.
 
 mod config;
-mod environment;
+pub(crate) mod environment;
 mod manifest;
 
 use std::ffi::OsString;
