@@ -170,9 +170,16 @@ impl Bundle {
     /// The root file system cannot be opened.
     pub fn judge(&self, has_shim: Shims<'_>) -> Result<Judgement, Error> {
         let process = &self.document.tree["process"];
-        let path = PathBuf::from(self.document.tree["root"]["path"].as_str().unwrap_or_default());
+        let path = PathBuf::from(
+            self.document.tree["root"]["path"]
+                .as_str()
+                .unwrap_or_default(),
+        );
         // A relative path starts at the bundle.
-        let path = self.path.parent().map_or(path.clone(), |one| one.join(&path));
+        let path = self
+            .path
+            .parent()
+            .map_or(path.clone(), |one| one.join(&path));
         let root = Root::new(&path).map_err(|source| Error::Root {
             path: self.path.clone(),
             root: path,
@@ -206,7 +213,8 @@ impl Bundle {
 
 /// The directory of the shim in the container.
 fn destination() -> &'static str {
-    SHIM.rsplit_once('/').map_or(SHIM, |(directory, _)| directory)
+    SHIM.rsplit_once('/')
+        .map_or(SHIM, |(directory, _)| directory)
 }
 
 fn is_our_mount(mount: &Value) -> bool {
@@ -255,7 +263,10 @@ fn eject(tree: &Value) -> Value {
     }
     let mut mounts: Vec<Value> = new["mounts"].as_array().cloned().unwrap_or_default();
     mounts.retain(|mount| !is_our_mount(mount));
-    let mut env: Vec<Value> = new["process"]["env"].as_array().cloned().unwrap_or_default();
+    let mut env: Vec<Value> = new["process"]["env"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let with_shim = env.clone();
     environment::eject(&mut env);
     // What was written down holds where nobody has changed anything since.
@@ -270,7 +281,9 @@ fn eject(tree: &Value) -> Value {
             environment::inject(again, &rules, &first);
             again == now
         } else {
-            now.iter().filter(|mount| !is_our_mount(mount)).eq(again.iter())
+            now.iter()
+                .filter(|mount| !is_our_mount(mount))
+                .eq(again.iter())
         };
         is_same.then_some(old)
     };
@@ -278,7 +291,9 @@ fn eject(tree: &Value) -> Value {
     let mounts = as_before("mounts", &new["mounts"]).unwrap_or_else(|| vec![mounts.into()]);
     put(&mut new["process"], "env", env);
     put(&mut new, "mounts", mounts);
-    let annotations = restore.as_ref().and_then(|one| one["annotations"].as_array());
+    let annotations = restore
+        .as_ref()
+        .and_then(|one| one["annotations"].as_array());
     if let Some(annotations) = annotations
         && new["annotations"].as_object().is_none_or(Map::is_empty)
     {
@@ -343,7 +358,11 @@ mod tests {
             let once = before.inject(shim, &rules("80"), &[]);
             let injected = bundle(&serde_json::from_slice(&once).expect("JSON"));
             assert!(injected.has_shim());
-            assert_eq!(injected.inject(shim, &rules("80"), &[]), once, "twice is once");
+            assert_eq!(
+                injected.inject(shim, &rules("80"), &[]),
+                once,
+                "twice is once"
+            );
             let other = injected.inject(shim, &rules("81"), &[]);
             let other = bundle(&serde_json::from_slice(&other).expect("JSON"));
             let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");

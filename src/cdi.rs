@@ -42,7 +42,9 @@ pub fn is_name(name: &str) -> bool {
 /// Version 0.3.0, which older engines accept too: so each device carries the
 /// whole edit.
 pub fn specification(host: &Path, devices: &[Device]) -> Value {
-    let directory = SHIM.rsplit_once('/').map_or(SHIM, |(directory, _)| directory);
+    let directory = SHIM
+        .rsplit_once('/')
+        .map_or(SHIM, |(directory, _)| directory);
     let device = |name: &str, rules: &Assignments| {
         let variables = rules.iter();
         let variables = variables

@@ -20,3 +20,4 @@ pub mod program;
 pub mod replace;
 pub mod rules;
 pub mod shim;
+pub mod unit;

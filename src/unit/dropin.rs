@@ -1,0 +1,67 @@
+//! The drop-in that puts the shim into a unit.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::Unit;
+use super::syntax::{quoted, words};
+use crate::preload::{self, LD_PRELOAD};
+use crate::rules::Assignments;
+use crate::shim;
+
+/// The name of its file.
+pub const DROP_IN: &str = "50-reuseport.conf";
+
+/// How a drop-in of ours begins.
+const HEADING: &str =
+    "# Written by reuseport inject --unit; reuseport eject --unit takes it out again.\n";
+
+/// Whether `text` is a drop-in of ours.
+pub fn is_ours(text: &[u8]) -> bool {
+    text.starts_with(HEADING.as_bytes())
+}
+
+/// What a unit's settings `Environment=` amount to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment(Vec<(String, String)>);
+
+impl Environment {
+    /// That of `unit`.
+    pub fn of(unit: &Unit) -> Self {
+        let mut this = Self::default();
+        for setting in unit.list("Environment") {
+            for word in words(&setting.line.value).unwrap_or_default() {
+                if let Some((name, value)) = word.split_once('=') {
+                    this.0.retain(|(one, _)| one != name);
+                    this.0.push((name.to_owned(), value.replace("%%", "%")));
+                }
+            }
+        }
+        this
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(one, _)| one == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// The text of the drop-in for `unit`, which is read without it: the shim at
+/// `path`, after what LD_PRELOAD holds and after `first`, under `rules`.
+pub fn drop_in(unit: &Unit, path: &Path, rules: &Assignments, first: &[OsString]) -> String {
+    let environment = Environment::of(unit);
+    let list = environment.get(LD_PRELOAD).map(AsRef::as_ref);
+    let list = preload::merge(list, first, path, shim::is_shim_file);
+    let mut text = format!("{HEADING}[Service]\n");
+    let mut add = |name: &str, value: &str| {
+        text.push_str("Environment=");
+        text.push_str(&quoted(&format!("{name}={value}")));
+        text.push('\n');
+    };
+    add(LD_PRELOAD, &list.to_string_lossy());
+    for (variable, value) in rules.iter() {
+        add(variable.name(), &value.to_string_lossy());
+    }
+    text
+}

@@ -1,0 +1,181 @@
+//! The syntax of unit files and of the values in them, see systemd.syntax(7) and
+//! systemd.service(5), "Command lines".
+
+use std::fmt::Write;
+
+/// A line `KEY=VALUE` of the section `[Service]`, with its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) number: usize,
+    pub(super) key: String,
+    pub(super) value: String,
+}
+
+/// The lines of the section `[Service]`. A backslash at the end joins the next
+/// line; comments in between are passed over.
+pub(super) fn service_lines(text: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let mut is_service = false;
+    let mut open: Option<(usize, String)> = None;
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with(['#', ';']) {
+            continue;
+        }
+        let (number, mut whole) = open.take().unwrap_or((index + 1, String::new()));
+        whole.push_str(line);
+        if whole.ends_with('\\') {
+            whole.pop();
+            whole.push(' ');
+            open = Some((number, whole));
+            continue;
+        }
+        let whole = whole.trim();
+        if whole.starts_with('[') {
+            is_service = whole == "[Service]";
+        } else if let Some((key, value)) = whole.split_once('=')
+            && is_service
+        {
+            lines.push(Line {
+                number,
+                key: key.trim_end().to_owned(),
+                value: value.trim_start().to_owned(),
+            });
+        }
+    }
+    lines
+}
+
+/// The words of `value`: separated by blanks, with quotes and the escapes of C
+/// taken away. `None` where a quote is not closed.
+pub(super) fn words(value: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = value.chars().peekable();
+    loop {
+        while rest.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+        if rest.peek().is_none() {
+            return Some(words);
+        }
+        let mut word = String::new();
+        let mut quote = None;
+        while let Some(c) = rest.peek().copied() {
+            if quote.is_none() && c.is_ascii_whitespace() {
+                break;
+            }
+            rest.next();
+            match (c, quote) {
+                ('"' | '\'', None) => quote = Some(c),
+                (c, Some(open)) if c == open => quote = None,
+                ('\\', _) => escape(&mut rest, &mut word),
+                (c, _) => word.push(c),
+            }
+        }
+        if quote.is_some() {
+            return None;
+        }
+        words.push(word);
+    }
+}
+
+/// What stands for a backslash and what follows it.
+fn escape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, word: &mut String) {
+    let code = |text: String, radix| {
+        u32::from_str_radix(&text, radix)
+            .ok()
+            .and_then(char::from_u32)
+    };
+    let Some(c) = rest.next() else {
+        word.push('\\');
+        return;
+    };
+    let plain = match c {
+        'a' => '\u{7}',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'v' => '\u{b}',
+        's' => ' ',
+        '\\' | '"' | '\'' => c,
+        'x' | 'u' | 'U' | '0'..='7' => {
+            let (count, radix) = match c {
+                'x' => (2, 16),
+                'u' => (4, 16),
+                'U' => (8, 16),
+                _ => (2, 8),
+            };
+            let mut digits: String = c.is_ascii_digit().then_some(c).into_iter().collect();
+            digits.extend(rest.by_ref().take(count));
+            match code(digits, radix) {
+                Some(c) => c,
+                None => return,
+            }
+        }
+        // systemd keeps what it does not know.
+        other => {
+            word.push('\\');
+            other
+        }
+    };
+    word.push(plain);
+}
+
+/// `text` as one word in double quotes, with nothing left that systemd would
+/// replace: not escapes, and not specifiers.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                quoted.push('\\');
+                quoted.push(c);
+            }
+            '%' => quoted.push_str("%%"),
+            '\n' => quoted.push_str("\\n"),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\x{:02x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// What systemd.unit(5) calls a boolean.
+pub(super) fn is_yes(value: &str) -> bool {
+    let yes = ["1", "yes", "y", "true", "t", "on"];
+    yes.iter().any(|one| value.eq_ignore_ascii_case(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_joined_and_comments_passed_over() {
+        let text = "[Unit]\nA=1\n[Service]\n# B=2\nExecStart=/bin/a \\\n# in between\n  b\n ; x\nC = d\n[Install]\nE=f\n";
+        let lines = service_lines(text);
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| (line.number, line.key.as_str(), line.value.as_str()))
+            .collect();
+        assert_eq!(lines, [(5, "ExecStart", "/bin/a    b"), (9, "C", "d")]);
+    }
+
+    #[test]
+    fn words_are_those_of_systemd() {
+        let split = |value: &str| words(value).expect("closed quotes");
+        assert_eq!(
+            split(r#"a "b c" 'd "e"' f\x20g"#),
+            ["a", "b c", "d \"e\"", "f g"]
+        );
+        assert_eq!(split("\"A=b c\" D=e"), ["A=b c", "D=e"]);
+        assert_eq!(split(r"\101\w"), ["A\\w"]);
+        assert_eq!(words("\"open"), None);
+        for text in ["a b", "50%", "x\"y\\z", "1\n2"] {
+            let again = split(&quoted(text).replace("%%", "%"));
+            assert_eq!(again, [text]);
+        }
+    }
+}
