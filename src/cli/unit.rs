@@ -1,0 +1,180 @@
+//! `reuseport inject --unit`, `eject --unit` and `check --unit`.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::host::{self, Found, HostFlags};
+use super::{answer, complain, status};
+use crate::program::Root;
+use crate::replace::replace;
+use crate::rules::Assignments;
+use crate::shim::{self, Architecture};
+use crate::unit::{self, DROP_IN, Paths, Unit};
+
+/// Which unit.
+#[derive(Args, Debug)]
+pub(super) struct UnitFlags {
+    /// A systemd service, as TARGET: NAME, NAME@ or NAME@INSTANCE
+    #[arg(long, value_name = "NAME")]
+    pub(super) unit: Option<String>,
+    /// A unit of this user's manager
+    #[arg(long, requires = "unit")]
+    pub(super) user: bool,
+}
+
+impl UnitFlags {
+    fn paths(&self) -> Paths {
+        if self.user {
+            Paths::user(|name| env::var_os(name).map(PathBuf::from))
+        } else {
+            Paths::system()
+        }
+    }
+}
+
+/// What is asked for.
+pub(super) struct Request<'a> {
+    pub(super) name: &'a str,
+    pub(super) flags: &'a UnitFlags,
+    pub(super) root: &'a Root,
+    pub(super) rules: Assignments,
+    pub(super) host: &'a HostFlags,
+    pub(super) in_place: bool,
+    pub(super) no_check: bool,
+    pub(super) force: bool,
+}
+
+/// Reads the unit `name` without our drop-in, and judges what it starts.
+///
+/// # Errors
+/// There is no such unit, or it starts nothing.
+pub(super) fn found(
+    name: &str,
+    flags: &UnitFlags,
+    root: &Root,
+    shim: &Path,
+) -> Result<(Unit, Found), unit::Error> {
+    let unit = Unit::read(root, &flags.paths(), name, DROP_IN)?;
+    let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
+    let verdict = unit::judge(&unit, root, shim, &has_shim)?;
+    let judgements = verdict.commands.into_iter().map(|(_, one)| one);
+    let found = Found {
+        target: unit.name.clone(),
+        judgements: judgements.collect(),
+        findings: verdict.findings,
+    };
+    Ok((unit, found))
+}
+
+pub(super) fn inject(request: Request<'_>) -> u8 {
+    try_inject(request).unwrap_or_else(|message| complain(&message, status::FAULT))
+}
+
+fn try_inject(request: Request<'_>) -> Result<u8, String> {
+    let Request {
+        name,
+        flags,
+        root,
+        rules,
+        host,
+        in_place,
+        no_check,
+        force,
+    } = request;
+    let (unit, found) =
+        found(name, flags, root, host.shim()).map_err(|error| error.to_string())?;
+    if !no_check && !found.say(force) {
+        return Ok(status::NO);
+    }
+    let architecture = found.architecture().map_err(|error| error.to_string())?;
+    host::check_shim(root, host.shim(), architecture)?;
+    let text = unit::drop_in(&unit, host.shim(), &rules, &found.first());
+    if !in_place {
+        return Ok(answer(text.as_bytes()));
+    }
+    let directory = flags.paths().own;
+    let path = write(root, &directory, &unit.name, &text)
+        .map_err(|(path, error)| format!("{}: {error}", path.display()))?;
+    say_reload(flags, &unit.name);
+    Ok(answer(format!("{}\n", path.display()).as_bytes()))
+}
+
+/// What is yet to be done.
+fn say_reload(flags: &UnitFlags, name: &str) {
+    let user = if flags.user { "--user " } else { "" };
+    let message = format_args!(
+        "now: systemctl {user}daemon-reload, and systemctl {user}restart {name}"
+    );
+    complain(&message, status::DONE);
+}
+
+/// Writes the drop-in of the unit `name` below `directory` of `root`, and gives
+/// its path there.
+fn write(
+    root: &Root,
+    directory: &Path,
+    name: &str,
+    text: &str,
+) -> Result<PathBuf, (PathBuf, io::Error)> {
+    let below = directory.join(format!("{name}.d"));
+    let fail = |error| (below.clone(), error);
+    make(root, &below).map_err(fail)?;
+    let pinned = root.pinned(&below).map_err(fail)?;
+    let path = below.join(DROP_IN);
+    replace(&pinned.path.join(DROP_IN), text.as_bytes(), 0o644)
+        .map_err(|error| (path.clone(), error))?;
+    Ok(path)
+}
+
+/// Makes a directory of `root`, and those above it.
+fn make(root: &Root, directory: &Path) -> io::Result<()> {
+    if root.metadata(directory).is_ok_and(|one| one.is_dir()) {
+        return Ok(());
+    }
+    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+        return Ok(());
+    };
+    make(root, parent)?;
+    fs::create_dir(root.pinned(parent)?.path.join(name))
+}
+
+pub(super) fn eject(name: &str, flags: &UnitFlags, root: &Root) -> u8 {
+    let paths = flags.paths();
+    let unit = match Unit::read(root, &paths, name, DROP_IN) {
+        Ok(unit) => unit,
+        Err(error) => return complain(&error, status::FAULT),
+    };
+    let below = paths.own.join(format!("{}.d", unit.name));
+    let path = below.join(DROP_IN);
+    let removed = root.pinned(&below).and_then(|directory| {
+        let real = directory.path.join(DROP_IN);
+        if !unit::is_ours(&fs::read(&real)?) {
+            return Ok(false);
+        }
+        fs::remove_file(&real)?;
+        // One that holds other drop-ins stays.
+        if let (Some(parent), Some(name)) = (below.parent(), below.file_name()) {
+            let _ = fs::remove_dir(root.pinned(parent)?.path.join(name));
+        }
+        Ok(true)
+    });
+    match removed {
+        Ok(true) => {
+            say_reload(flags, &unit.name);
+            answer(format!("{}\n", path.display()).as_bytes())
+        }
+        Ok(false) => complain(
+            &format_args!("{}: not written by reuseport: it stays", path.display()),
+            status::FAULT,
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => complain(
+            &format_args!("{}: nothing to eject: there is no {}", unit.name, path.display()),
+            status::NO,
+        ),
+        Err(error) => complain(&format_args!("{}: {error}", path.display()), status::FAULT),
+    }
+}
