@@ -48,7 +48,10 @@ fn try_inject(request: Request<'_>) -> Result<u8, String> {
     } = request;
     let bundle = Bundle::read(directory).map_err(|error| error.to_string())?;
     let (architecture, first) = if no_check {
-        (shim::native().map_err(|error| error.to_string())?, Vec::new())
+        (
+            shim::native().map_err(|error| error.to_string())?,
+            Vec::new(),
+        )
     } else {
         let found = found(directory, &bundle).map_err(|error| error.to_string())?;
         if !found.say(force) {
@@ -66,7 +69,10 @@ pub(super) fn eject(directory: &Path, in_place: bool) -> u8 {
     match Bundle::read(directory) {
         Err(error) => complain(&error, status::FAULT),
         Ok(bundle) if !bundle.has_shim() => complain(
-            &format_args!("{}: nothing to eject: it holds no shim", directory.display()),
+            &format_args!(
+                "{}: nothing to eject: it holds no shim",
+                directory.display()
+            ),
             status::NO,
         ),
         Ok(bundle) => put(&bundle, &bundle.eject(), in_place),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, ValueHint};
@@ -71,10 +72,15 @@ fn device(text: &str) -> Result<Device, String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> u8 {
-    let mut names: Vec<&str> = arguments.device.iter().map(|one| one.name.as_str()).collect();
+    let mut names: Vec<&str> = arguments
+        .device
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
     names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        let message = format_args!("--device {}: there twice", twice[0]);
+    let mut pairs = names.iter().zip(names.iter().skip(1));
+    if let Some((twice, _)) = pairs.find(|(one, next)| one == next) {
+        let message = format_args!("--device {twice}: there twice");
         return complain(&message, status::FAULT);
     }
     let shim = arguments.host.shim();
@@ -145,11 +151,12 @@ fn uninstall(specs: &Path, shim: &Path) -> u8 {
         let message = format_args!("{}: nothing to uninstall", found[0].display());
         return complain(&message, status::NO);
     }
-    let lines: String = removed
-        .iter()
-        .map(|path| format!("{}\n", path.display()))
-        .collect();
-    answer(lines.as_bytes())
+    let mut lines = Vec::new();
+    for path in removed {
+        lines.extend(path.as_os_str().as_bytes());
+        lines.push(b'\n');
+    }
+    answer(&lines)
 }
 
 /// Removes a file; gives whether it was there.

@@ -214,6 +214,21 @@ fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
     }
 }
 
+/// The object `program` of the file that a target names.
+pub(super) fn program(judgement: &Judgement) -> Option<Value> {
+    let first = judgement.chain.links.first();
+    first.map(|(path, link)| match link {
+        Link::Script(interpreter) => json!({
+            "path": path.to_string_lossy(),
+            "kind": "script",
+            "arch": null,
+            "libc": null,
+            "interpreter": interpreter.path.to_string_lossy(),
+        }),
+        Link::Wrapper(elf) | Link::Program(elf) => program_json(path, Some(elf)),
+    })
+}
+
 impl Answer {
     /// Tries the command, unless it is known that it cannot be started.
     fn try_live(
@@ -258,20 +273,10 @@ impl Answer {
     /// The object of DESIGN's `check --json`.
     fn json(&self) -> Value {
         let chain = &self.judgement.chain;
-        let program = chain.links.first().map(|(path, link)| match link {
-            Link::Script(interpreter) => json!({
-                "path": path.to_string_lossy(),
-                "kind": "script",
-                "arch": null,
-                "libc": null,
-                "interpreter": interpreter.path.to_string_lossy(),
-            }),
-            Link::Wrapper(elf) | Link::Program(elf) => program_json(path, Some(elf)),
-        });
         let mut object = json!({
             "target": self.target,
             "verdict": self.verdict.name(),
-            "program": program,
+            "program": program(&self.judgement),
             "chain": chain.links.iter().map(|(path, _)| path.to_string_lossy()).collect::<Vec<_>>(),
             "findings": findings_json(&self.findings),
         });

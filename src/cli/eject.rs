@@ -1,34 +1,66 @@
-//! `reuseport eject`: takes the shim out of an image.
+//! `reuseport eject`: takes the shim out of an image, a bundle or a unit.
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
 use super::image::{self, Output, Read, Refusal, SUFFIX};
+use super::unit::{self, UnitFlags};
+use crate::bundle;
 use crate::image::contents::{self, Content};
 use crate::image::store;
 use crate::image::transform;
 use crate::image::{Digest, Reference};
 
-/// Take the shim out of an image
+/// Take the shim out of an image, a bundle or a systemd unit
 ///
 /// Gives back the image that the shim was put into, with its digest, where it is
 /// still there or can be made again; else the same config and layers. The result is
 /// TAG without -reuseport, or what -t names.
+///
+/// Of a bundle, the old config.json is printed, or with --in-place written; of a
+/// unit, the drop-in is removed.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
-    /// The image
-    #[arg(value_name = "TARGET")]
-    target: String,
+    #[command(flatten)]
+    unit: UnitFlags,
+    /// The unit is of the system in this directory
+    #[arg(long, value_name = "DIR", requires = "unit")]
+    root: Option<PathBuf>,
+    /// The image, or the bundle's directory
+    #[arg(
+        value_name = "TARGET",
+        required_unless_present = "unit",
+        conflicts_with = "unit"
+    )]
+    target: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> u8 {
-    eject(arguments).unwrap_or_else(|refusal| refusal.say())
+    let target = arguments.target.as_deref().unwrap_or_default();
+    let directory = Path::new(target);
+    let name = arguments.unit.unit.as_deref();
+    if (name.is_some() || bundle::is_bundle(directory))
+        && let Err(refusal) = arguments.output.refuse_for_files()
+    {
+        return refusal.say();
+    }
+    if let Some(name) = name {
+        return match unit::root(arguments.root.as_deref()) {
+            Ok(root) => unit::eject(name, &arguments.unit, &root),
+            Err(message) => Refusal::fault(message).say(),
+        };
+    }
+    if bundle::is_bundle(directory) {
+        return super::bundle::eject(directory, arguments.output.in_place);
+    }
+    eject(target, &arguments.output).unwrap_or_else(|refusal| refusal.say())
 }
 
-fn eject(arguments: &Arguments) -> Result<u8, Refusal> {
-    let Arguments { output, target } = arguments;
+fn eject(target: &str, output: &Output) -> Result<u8, Refusal> {
     let read = image::read(target, &output.platform)?;
     let nothing = || Refusal::no(format_args!("{target}: nothing to eject: it holds no shim"));
     let ejected = transform::eject(&read.content)?.ok_or_else(nothing)?;

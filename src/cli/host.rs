@@ -1,17 +1,17 @@
 //! What the commands share that leave images alone: the shim lies on the host,
 //! and what starts a server is told of it.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
 
-use super::report::{coloured_for_stderr, escaped, findings_json, write_findings, write_verdict};
+use super::report::{escaped, findings_json, write_findings, write_verdict};
 use super::{complain, status};
 use crate::finding::{Finding, Severity, Verdict};
 use crate::program::{Judgement, Root};
-use crate::shim::{self, Architecture};
+use crate::shim::{self, Architecture, Rejection};
 
 /// Where the shim lies by convention.
 pub(super) const SHIM_PATH: &str = "/opt/reuseport/libreuseport.so";
@@ -56,10 +56,12 @@ pub(super) fn check_shim(
     path: &Path,
     architecture: &Architecture,
 ) -> Result<(), String> {
-    let real = root.pinned(path);
-    let found = match &real {
-        Ok(real) if !root.is_host() => shim::check_file(&real.path, architecture),
-        _ => shim::check_installed(path, architecture),
+    let found = if root.is_host() {
+        let user = rustix::process::geteuid().as_raw();
+        shim::check_installed(path, architecture, user)
+    } else {
+        let file = root.open(path).map_err(Rejection::Io);
+        file.and_then(|file| shim::check_content(file, architecture))
     };
     found.map_err(|why| {
         let directory = path.parent().unwrap_or(path).display();
@@ -128,12 +130,11 @@ impl Found {
         let mut text = String::new();
         write_verdict(&mut text, &self.target, verdict, "");
         write_findings(&mut text, &self.all());
-        let _ = io::stderr().write_all(&coloured_for_stderr(&text));
+        let _ = write!(anstream::stderr(), "{text}");
         if verdict == Verdict::Fails && !is_forced {
             let target = escaped(&self.target);
-            let message = format!(
-                "{target}: the shim would not act there; --force puts it in all the same"
-            );
+            let message =
+                format!("{target}: the shim would not act there; --force puts it in all the same");
             complain(&message, status::NO);
             return false;
         }

@@ -46,6 +46,26 @@ pub(super) struct Output {
     pub(super) digest_file: Option<PathBuf>,
 }
 
+impl Output {
+    /// Refuses what has no meaning for a bundle or a unit, whose result is a file.
+    pub(super) fn refuse_for_files(&self) -> Result<(), Refusal> {
+        let flags = [
+            (self.tag.is_some(), "--tag"),
+            (!self.platform.is_empty(), "--platform"),
+            (self.dry_run, "--dry-run"),
+            (self.json, "--json"),
+            (self.digest_file.is_some(), "--digest-file"),
+        ];
+        match flags.iter().find(|(is_given, _)| *is_given) {
+            None => Ok(()),
+            Some((_, flag)) => Err(Refusal::fault(format_args!(
+                "{flag} is for images; for bundles and units the result is printed, \
+                 or written with --in-place"
+            ))),
+        }
+    }
+}
+
 /// Why a command ends early: what is said, and the exit status.
 pub(super) struct Refusal {
     pub(super) message: String,

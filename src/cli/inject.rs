@@ -1,23 +1,32 @@
-//! `reuseport inject`: puts the shim into an image.
+//! `reuseport inject`: puts the shim into an image, a bundle or a unit.
 
 use std::env;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::host::HostFlags;
 use super::image::{self, First, Output, Read, Refusal, SUFFIX};
 use super::report::{findings_json, write_findings, write_verdict};
 use super::rules::RuleFlags;
+use super::unit::{self, UnitFlags};
+use crate::bundle;
 use crate::finding::Verdict;
 use crate::image::check::check;
 use crate::image::transform::{self, Request};
 use crate::image::{Platform, Reference};
 
-/// Put the shim into an image
+/// Put the shim into an image, a bundle or a systemd unit
 ///
 /// TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG].
 /// What the image will run is checked first. The result is a new image: TAG-reuseport
 /// in the same directory, or what -t names. Its name and digest are printed.
+///
+/// A directory that holds config.json is an OCI runtime bundle: the new config.json
+/// is printed, or with --in-place written. With --unit it is a systemd service: its
+/// drop-in is printed, or with --in-place written. Both use the shim that lies on
+/// this host.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -33,25 +42,79 @@ pub(super) struct Arguments {
     /// Do not look at what the image will run
     #[arg(long, conflicts_with = "force")]
     no_check: bool,
-    /// The image
-    #[arg(value_name = "TARGET")]
-    target: String,
+    #[command(flatten)]
+    host: HostFlags,
+    #[command(flatten)]
+    unit: UnitFlags,
+    /// The unit is of the system in this directory
+    #[arg(long, value_name = "DIR", requires = "unit")]
+    root: Option<PathBuf>,
+    /// The image, or the bundle's directory
+    #[arg(
+        value_name = "TARGET",
+        required_unless_present = "unit",
+        conflicts_with = "unit"
+    )]
+    target: Option<String>,
 }
 
 pub(super) fn run(arguments: Arguments) -> u8 {
-    inject(arguments).unwrap_or_else(|refusal| refusal.say())
+    let target = match (&arguments.target, &arguments.unit.unit) {
+        (_, Some(name)) => return inject_unit(&name.clone(), arguments),
+        (Some(target), None) => target.clone(),
+        (None, None) => String::new(),
+    };
+    let directory = Path::new(&target);
+    if bundle::is_bundle(directory) {
+        return inject_bundle(directory, arguments);
+    }
+    inject(&target, arguments).unwrap_or_else(|refusal| refusal.say())
 }
 
-fn inject(arguments: Arguments) -> Result<u8, Refusal> {
+fn inject_bundle(directory: &Path, arguments: Arguments) -> u8 {
+    if let Err(refusal) = arguments.output.refuse_for_files() {
+        return refusal.say();
+    }
+    super::bundle::inject(super::bundle::Request {
+        directory,
+        rules: arguments.rules.assignments(),
+        host: &arguments.host,
+        in_place: arguments.output.in_place,
+        no_check: arguments.no_check,
+        force: arguments.force,
+    })
+}
+
+fn inject_unit(name: &str, arguments: Arguments) -> u8 {
+    if let Err(refusal) = arguments.output.refuse_for_files() {
+        return refusal.say();
+    }
+    let root = match unit::root(arguments.root.as_deref()) {
+        Ok(root) => root,
+        Err(message) => return Refusal::fault(message).say(),
+    };
+    unit::inject(unit::Request {
+        name,
+        flags: &arguments.unit,
+        root: &root,
+        rules: arguments.rules.assignments(),
+        host: &arguments.host,
+        in_place: arguments.output.in_place,
+        no_check: arguments.no_check,
+        force: arguments.force,
+    })
+}
+
+fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
     let Arguments {
         rules,
         output,
         skip_unsupported,
         force,
         no_check,
-        target,
+        ..
     } = arguments;
-    let read = image::read(&target, &output.platform)?;
+    let read = image::read(target, &output.platform)?;
     let destination = destination(&read, &output)?;
     image::check_place(&destination, &read.content)?;
     let request = Request {
@@ -76,7 +139,7 @@ fn inject(arguments: Arguments) -> Result<u8, Refusal> {
     let (first, checks) = if no_check {
         (Vec::new(), Value::Null)
     } else {
-        checked(&target, &read, force, skip_unsupported)?
+        checked(target, &read, force, skip_unsupported)?
     };
     let mut notices = Vec::new();
     let new = transform(&first, &mut notices)?;

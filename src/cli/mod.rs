@@ -1,7 +1,10 @@
 //! The command line: parses, calls the library, renders what it says.
 
+mod bundle;
+mod cdi;
 mod check;
 mod eject;
+mod host;
 mod image;
 mod inject;
 mod install;
@@ -12,6 +15,7 @@ mod report;
 mod rules;
 mod run;
 mod shorthand;
+mod unit;
 mod validate;
 
 use std::ffi::OsString;
@@ -53,6 +57,7 @@ enum Subcommands {
     Inject(inject::Arguments),
     Eject(eject::Arguments),
     Validate(validate::Arguments),
+    Cdi(cdi::Arguments),
     Install(install::Arguments),
     Completions(print::Completions),
     Man(print::Man),
@@ -81,6 +86,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             Subcommands::Inject(arguments) => inject::run(arguments),
             Subcommands::Eject(arguments) => eject::run(&arguments),
             Subcommands::Validate(arguments) => validate::run(&arguments),
+            Subcommands::Cdi(arguments) => cdi::run(&arguments),
             Subcommands::Install(arguments) => install::run(&arguments),
             Subcommands::Completions(arguments) => print::completions(&arguments),
             Subcommands::Man(arguments) => print::man(&arguments),

@@ -36,6 +36,17 @@ impl UnitFlags {
     }
 }
 
+/// The root that `--root` names.
+///
+/// # Errors
+/// It is no directory.
+pub(super) fn root(path: Option<&Path>) -> Result<Root, String> {
+    let Some(path) = path else {
+        return Ok(Root::host());
+    };
+    Root::new(path).map_err(|error| format!("--root: {}: {error}", path.display()))
+}
+
 /// What is asked for.
 pub(super) struct Request<'a> {
     pub(super) name: &'a str,
@@ -85,8 +96,7 @@ fn try_inject(request: Request<'_>) -> Result<u8, String> {
         no_check,
         force,
     } = request;
-    let (unit, found) =
-        found(name, flags, root, host.shim()).map_err(|error| error.to_string())?;
+    let (unit, found) = found(name, flags, root, host.shim()).map_err(|error| error.to_string())?;
     if !no_check && !found.say(force) {
         return Ok(status::NO);
     }
@@ -106,9 +116,8 @@ fn try_inject(request: Request<'_>) -> Result<u8, String> {
 /// What is yet to be done.
 fn say_reload(flags: &UnitFlags, name: &str) {
     let user = if flags.user { "--user " } else { "" };
-    let message = format_args!(
-        "now: systemctl {user}daemon-reload, and systemctl {user}restart {name}"
-    );
+    let message =
+        format_args!("now: systemctl {user}daemon-reload, and systemctl {user}restart {name}");
     complain(&message, status::DONE);
 }
 
@@ -132,7 +141,7 @@ fn write(
 
 /// Makes a directory of `root`, and those above it.
 fn make(root: &Root, directory: &Path) -> io::Result<()> {
-    if root.metadata(directory).is_ok_and(|one| one.is_dir()) {
+    if root.pinned(directory).is_ok_and(|one| one.path.is_dir()) {
         return Ok(());
     }
     let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
@@ -172,7 +181,11 @@ pub(super) fn eject(name: &str, flags: &UnitFlags, root: &Root) -> u8 {
             status::FAULT,
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => complain(
-            &format_args!("{}: nothing to eject: there is no {}", unit.name, path.display()),
+            &format_args!(
+                "{}: nothing to eject: there is no {}",
+                unit.name,
+                path.display()
+            ),
             status::NO,
         ),
         Err(error) => complain(&format_args!("{}: {error}", path.display()), status::FAULT),

@@ -56,6 +56,10 @@ pub struct Elf {
 }
 
 /// The functions of interest that a file takes from others.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says of one function whether it is there"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imports {
     pub bind: bool,

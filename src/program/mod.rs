@@ -24,7 +24,7 @@ pub use follow::{Broken, Chain, Link, follow};
 pub use judge::{Credentials, Judge, Judgement, Shims};
 pub use libraries::Libc;
 pub use lookup::{Lookup, NotFound};
-pub use root::Root;
+pub use root::{Pinned, Root};
 pub use script::Interpreter;
 
 /// Reads as many bytes as there are at `offset`, and as `buffer` takes.

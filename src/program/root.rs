@@ -224,7 +224,7 @@ impl Root {
     ///
     /// # Errors
     /// It cannot be reached.
-    fn pinned(&self, path: &Path) -> io::Result<Pinned> {
+    pub fn pinned(&self, path: &Path) -> io::Result<Pinned> {
         let file = self.open_with(path, OFlags::PATH)?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
         Ok(Pinned { path, _file: file })
@@ -233,8 +233,8 @@ impl Root {
 
 /// A file that stays the same one while its path is used.
 #[derive(Debug)]
-struct Pinned {
-    path: PathBuf,
+pub struct Pinned {
+    pub path: PathBuf,
     _file: OwnedFd,
 }
 

@@ -11,7 +11,9 @@ use thiserror::Error;
 pub use architectures::{ARCHITECTURES, Architecture};
 pub(crate) use note::LARGEST;
 pub use note::{is_open_shim, is_shim, is_shim_file};
-pub use place::{Attempt, NoPlace, Places, install, place};
+pub use place::{
+    Attempt, NoPlace, Places, Rejection, check_content, check_installed, install, place,
+};
 
 /// The name of the shim's file.
 pub const FILE_NAME: &str = "libreuseport.so";

@@ -196,13 +196,30 @@ fn content_name(bytes: &[u8]) -> String {
     format!("libreuseport-{hash:016x}.so")
 }
 
-fn check_installed(path: &Path, architecture: &Architecture, user: u32) -> Result<(), Rejection> {
+/// Whether the file at `path` is a shim for `architecture` that programs of
+/// `user` may safely load.
+///
+/// # Errors
+/// What keeps it from being one.
+pub fn check_installed(
+    path: &Path,
+    architecture: &Architecture,
+    user: u32,
+) -> Result<(), Rejection> {
     if !preload::can_name(path) {
         return Err(Rejection::Unnameable);
     }
     check_path(path, user)?;
     let file = File::open(path)?;
     check_file(&file, path, user)?;
+    check_content(file, architecture)
+}
+
+/// Whether `file` holds a whole shim for `architecture`.
+///
+/// # Errors
+/// It does not.
+pub fn check_content(file: File, architecture: &Architecture) -> Result<(), Rejection> {
     let mut bytes = Vec::new();
     file.take(1 << 20).read_to_end(&mut bytes)?;
     let header = FileHeader64::<Endianness>::parse(bytes.as_slice());

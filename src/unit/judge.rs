@@ -59,8 +59,7 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
             .value("WorkingDirectory")
             .map(|one| one.line.value.as_str());
         let directory = directory
-            .map(|one| one.trim_start_matches('-'))
-            .unwrap_or("/");
+            .map_or("/", |one| one.trim_start_matches('-'));
         let lookup = Lookup {
             root,
             path: Some(PATH.as_ref()),
@@ -367,7 +366,7 @@ fn note_sockets(unit: &Unit, root: &Root, findings: &mut Vec<Finding>) {
     ];
     let is_there = directories
         .iter()
-        .any(|directory| root.metadata(&Path::new(directory).join(&own)).is_ok());
+        .any(|directory| root.canonical(&Path::new(directory).join(&own)).is_ok());
     let named = unit.value("Sockets").map(|one| one.line.value.clone());
     if let Some(sockets) = named.or(is_there.then_some(own)) {
         let message = format!("systemd binds what {sockets} lists, and passes it on");

@@ -51,7 +51,7 @@ pub(super) fn words(value: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut rest = value.chars().peekable();
     loop {
-        while rest.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+        while rest.next_if(char::is_ascii_whitespace).is_some() {}
         if rest.peek().is_none() {
             return Some(words);
         }
