@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::host::{self, Found, HostFlags};
+use super::found::Found;
+use super::host::{self, HostFlags};
 use super::{answer, complain, status};
 use crate::bundle::{self, Bundle};
 use crate::program::Root;
@@ -26,11 +27,9 @@ pub(super) struct Request<'a> {
 /// The bundle or its root cannot be read.
 pub(super) fn found(directory: &Path, bundle: &Bundle) -> Result<Found, bundle::Error> {
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
-    Ok(Found {
-        target: directory.display().to_string(),
-        judgements: vec![bundle.judge(&has_shim)?],
-        findings: Vec::new(),
-    })
+    let target = directory.display().to_string();
+    let judgement = bundle.judge(&has_shim)?;
+    Ok(Found::new(target, vec![judgement], Vec::new()))
 }
 
 pub(super) fn inject(request: Request<'_>) -> u8 {
@@ -54,7 +53,7 @@ fn try_inject(request: Request<'_>) -> Result<u8, String> {
         )
     } else {
         let found = found(directory, &bundle).map_err(|error| error.to_string())?;
-        if !found.say(force) {
+        if !host::may_go_on(&found, force) {
             return Ok(status::NO);
         }
         let architecture = found.architecture().map_err(|error| error.to_string())?;

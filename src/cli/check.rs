@@ -8,15 +8,18 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::live::{self, Trial};
-use super::report::{
-    Options, coloured_for_stdout, escaped_json, findings_json, program_json, write_findings,
-    write_verdict,
-};
+use super::found::Found;
+use super::host::HostFlags;
+use super::image::{self, Refusal};
+use super::live;
+use super::report::{Options, coloured_for_stdout, escaped_json};
+use super::unit::{self, UnitFlags};
 use super::{answer, complain, pid, status};
+use crate::bundle::{self, Bundle};
 use crate::environment::{self, Environment};
-use crate::finding::{Finding, Verdict};
-use crate::program::{Broken, Code, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
+use crate::image::Reference;
+use crate::image::check::check;
+use crate::program::{Broken, Code, Credentials, Judge, Judgement, Lookup, NotFound, Root};
 use crate::shim::{self, Architecture};
 
 /// Say whether the shim will work in a program, and why
@@ -27,6 +30,10 @@ use crate::shim::{self, Architecture};
 /// whose sockets are asked for the option. With --live the command line is
 /// tried: two copies are started under the shim, apart from this machine's
 /// network, processes and files, and both must listen and be reached.
+///
+/// With a transport (oci:DIR:TAG), TARGET is an image, of which each platform is
+/// looked at; a directory that holds config.json is an OCI runtime bundle; --unit
+/// names a systemd service.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// Look at programs of the root file system in this directory
@@ -44,26 +51,21 @@ pub(super) struct Arguments {
     /// Look at running processes, and whether their sockets have the option
     #[arg(
         long, value_name = "PID", num_args = 1..,
-        conflicts_with_all = ["root", "targets", "command"],
+        conflicts_with_all = ["root", "targets", "command", "unit"],
     )]
     pid: Vec<u32>,
     #[command(flatten)]
     live: live::Flags,
+    #[command(flatten)]
+    unit: UnitFlags,
+    #[command(flatten)]
+    host: HostFlags,
     /// The programs
-    #[arg(value_name = "TARGET", required_unless_present_any = ["command", "pid"])]
+    #[arg(value_name = "TARGET", required_unless_present_any = ["command", "pid", "unit"])]
     targets: Vec<OsString>,
     /// A command line, instead of programs
     #[arg(last = true, value_name = "CMD", conflicts_with = "targets")]
     command: Vec<OsString>,
-}
-
-/// A target and what was found of it.
-struct Answer {
-    target: String,
-    judgement: Judgement,
-    verdict: Verdict,
-    findings: Vec<Finding>,
-    trial: Option<Trial>,
 }
 
 pub(super) fn run(arguments: Arguments) -> u8 {
@@ -115,41 +117,91 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     } else {
         vec![arguments.command.clone()]
     };
-    let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
-    let answers = commands.iter().map(|command| {
-        let mut judgement = judge.judge(command, &has_shim);
-        suggest(&mut judgement, &root, &environment);
-        Answer {
-            target: command.join(OsStr::new(" ")).to_string_lossy().into_owned(),
-            verdict: judgement.verdict(),
-            findings: judgement.findings.clone(),
-            judgement,
-            trial: None,
-        }
-    });
-    let mut answers: Vec<Answer> = answers.collect();
-    if let Some(live) = &live {
-        for (command, one) in commands.iter().zip(&mut answers) {
-            if let Err(message) = one.try_live(command, live, &environment) {
-                return complain(&message, status::FAULT);
-            }
+    let mut all: Vec<Found> = Vec::new();
+    let mut unread = status::DONE;
+    if let Some(name) = &arguments.unit.unit {
+        let shim = arguments.host.shim();
+        match unit::found(name, &arguments.unit, &root, shim) {
+            Ok((_, found)) => all.push(found),
+            Err(error) => unread = complain(&error, status::FAULT),
         }
     }
-    let worst = answers.iter().map(|one| one.exit_status(strict));
-    let worst = worst.max().unwrap_or(status::DONE);
+    for command in &commands {
+        let target = command.join(OsStr::new(" ")).to_string_lossy().into_owned();
+        if arguments.command.is_empty() && root.is_host() {
+            match elsewhere(&target) {
+                Some(Ok(found)) => {
+                    all.extend(found);
+                    continue;
+                }
+                Some(Err(refusal)) => {
+                    unread = unread.max(refusal.say());
+                    continue;
+                }
+                None => {}
+            }
+        }
+        let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
+        let mut judgement = judge.judge(command, &has_shim);
+        suggest(&mut judgement, &root, &environment);
+        let mut found = Found::new(target, vec![judgement], Vec::new());
+        if let Some(live) = &live
+            && let Err(message) = live.try_command(command, &mut found, &environment)
+        {
+            return complain(&message, status::FAULT);
+        }
+        all.push(found);
+    }
+    let worst = all.iter().map(|one| one.exit_status(strict));
+    let worst = worst.max().unwrap_or(status::DONE).max(unread);
     if quiet {
         return worst;
     }
     let mut text = String::new();
     if json {
-        let array: Value = answers.iter().map(Answer::json).collect();
+        let array: Value = all.iter().map(Found::json).collect();
         text = escaped_json(&format!("{array:#}\n"));
     } else {
-        for one in &answers {
+        for one in &all {
             one.write(&mut text);
         }
     }
     answer(&coloured_for_stdout(&text)).max(worst)
+}
+
+/// What is found of a target that is no program: an image, each platform of it,
+/// or a bundle. `None` where it is a program.
+fn elsewhere(target: &str) -> Option<Result<Vec<Found>, Refusal>> {
+    let directory = Path::new(target);
+    if Reference::has_transport(target) {
+        Some(of_image(target))
+    } else if bundle::is_bundle(directory) {
+        let found = Bundle::read(directory).and_then(|one| super::bundle::found(directory, &one));
+        Some(found.map(|one| vec![one]).map_err(Refusal::fault))
+    } else {
+        None
+    }
+}
+
+fn of_image(target: &str) -> Result<Vec<Found>, Refusal> {
+    let read = image::read(target, &[])?;
+    let mut all = Vec::new();
+    for picture in read.content.images() {
+        let checked = check(&read.source, picture)?;
+        let effort = image::effort(&checked, picture);
+        let facts = json!({
+            "platform": picture.platform().map(|one| one.to_string()),
+            "read": {"layers": checked.layers, "bytes": checked.bytes},
+        });
+        let target = image::name(target, picture, &read.content);
+        let mut found = Found::new(target, vec![checked.judgement], Vec::new());
+        found.more = format!("  {effort}\n");
+        if let Value::Object(facts) = facts {
+            found.facts = facts;
+        }
+        all.push(found);
+    }
+    Ok(all)
 }
 
 /// Programs of this machine run as who asks, in who asks's environment; those of
@@ -211,78 +263,5 @@ fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
         && !near.is_empty()
     {
         let _ = write!(finding.message, "; did you mean: {}", near.join(", "));
-    }
-}
-
-/// The object `program` of the file that a target names.
-pub(super) fn program(judgement: &Judgement) -> Option<Value> {
-    let first = judgement.chain.links.first();
-    first.map(|(path, link)| match link {
-        Link::Script(interpreter) => json!({
-            "path": path.to_string_lossy(),
-            "kind": "script",
-            "arch": null,
-            "libc": null,
-            "interpreter": interpreter.path.to_string_lossy(),
-        }),
-        Link::Wrapper(elf) | Link::Program(elf) => program_json(path, Some(elf)),
-    })
-}
-
-impl Answer {
-    /// Tries the command, unless it is known that it cannot be started.
-    fn try_live(
-        &mut self,
-        command: &[OsString],
-        options: &live::Options,
-        environment: &Environment,
-    ) -> Result<(), String> {
-        if self.is_no_program() || self.judgement.chain.links.is_empty() {
-            return Ok(());
-        }
-        let trial = live::try_command(command, &self.judgement, options, environment)?;
-        (self.verdict, self.findings) = trial.merge(&self.judgement);
-        self.trial = Some(trial);
-        Ok(())
-    }
-
-    fn is_no_program(&self) -> bool {
-        let broken = self.judgement.chain.broken.as_ref();
-        broken.is_some_and(Broken::is_no_program)
-    }
-
-    /// A target that is no program at all is the call's fault.
-    fn exit_status(&self, strict: bool) -> u8 {
-        match self.verdict {
-            _ if self.is_no_program() => status::FAULT,
-            Verdict::Works => status::DONE,
-            Verdict::Uncertain if strict => status::NO,
-            Verdict::Uncertain => status::DONE,
-            Verdict::Fails => status::NO,
-        }
-    }
-
-    fn write(&self, text: &mut String) {
-        write_verdict(text, &self.target, self.verdict, "");
-        write_findings(text, &self.findings);
-        if let Some(trial) = &self.trial {
-            trial.write(text);
-        }
-    }
-
-    /// The object of DESIGN's `check --json`.
-    fn json(&self) -> Value {
-        let chain = &self.judgement.chain;
-        let mut object = json!({
-            "target": self.target,
-            "verdict": self.verdict.name(),
-            "program": program(&self.judgement),
-            "chain": chain.links.iter().map(|(path, _)| path.to_string_lossy()).collect::<Vec<_>>(),
-            "findings": findings_json(&self.findings),
-        });
-        if let Some(trial) = &self.trial {
-            object["live"] = trial.json();
-        }
-        object
     }
 }

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
 
-use super::report::{escaped, findings_json, write_findings, write_verdict};
+use super::found::Found;
+use super::report::escaped;
 use super::{complain, status};
-use crate::finding::{Finding, Severity, Verdict};
-use crate::program::{Judgement, Root};
+use crate::finding::Verdict;
+use crate::program::Root;
 use crate::shim::{self, Architecture, Rejection};
 
 /// Where the shim lies by convention.
@@ -77,81 +77,21 @@ pub(super) fn check_shim(
     })
 }
 
-/// What was found of what a bundle or a unit starts.
-pub(super) struct Found {
-    pub(super) target: String,
-    pub(super) judgements: Vec<Judgement>,
-    /// What was found beside.
-    pub(super) findings: Vec<Finding>,
-}
-
-impl Found {
-    pub(super) fn verdict(&self) -> Verdict {
-        let judged = self.judgements.iter().flat_map(|one| &one.findings);
-        let worst = judged.chain(&self.findings).map(|one| one.severity).max();
-        match worst {
-            Some(Severity::Error) => Verdict::Fails,
-            Some(Severity::Warning) => Verdict::Uncertain,
-            Some(Severity::Note) | None => Verdict::Works,
-        }
+/// Says on standard error what was found, unless all is well. Gives whether to go
+/// on.
+pub(super) fn may_go_on(found: &Found, is_forced: bool) -> bool {
+    if found.verdict == Verdict::Works {
+        return true;
     }
-
-    /// All findings, each once.
-    pub(super) fn all(&self) -> Vec<Finding> {
-        let judged = self.judgements.iter().flat_map(|one| &one.findings);
-        let mut all: Vec<Finding> = Vec::new();
-        for one in judged.chain(&self.findings) {
-            if !all.contains(one) {
-                all.push(one.clone());
-            }
-        }
-        all
+    let mut text = String::new();
+    found.write(&mut text);
+    let _ = write!(anstream::stderr(), "{text}");
+    if found.verdict == Verdict::Fails && !is_forced {
+        let target = escaped(&found.target);
+        let message =
+            format!("{target}: the shim would not act there; --force puts it in all the same");
+        complain(&message, status::NO);
+        return false;
     }
-
-    /// The architecture of the first program that has a shim; else this one's.
-    pub(super) fn architecture(&self) -> Result<&'static Architecture, shim::NoShim> {
-        let found = self.judgements.iter().find_map(|one| one.architecture);
-        found.map_or_else(shim::native, Ok)
-    }
-
-    /// The libraries that must be loaded before the shim.
-    pub(super) fn first(&self) -> Vec<std::ffi::OsString> {
-        let programs = self.judgements.iter().filter_map(|one| one.chain.program());
-        programs.flat_map(|(_, elf)| elf.sanitizers()).collect()
-    }
-
-    /// Says on standard error what was found, unless all is well. Gives whether
-    /// to go on.
-    pub(super) fn say(&self, is_forced: bool) -> bool {
-        let verdict = self.verdict();
-        if verdict == Verdict::Works {
-            return true;
-        }
-        let mut text = String::new();
-        write_verdict(&mut text, &self.target, verdict, "");
-        write_findings(&mut text, &self.all());
-        let _ = write!(anstream::stderr(), "{text}");
-        if verdict == Verdict::Fails && !is_forced {
-            let target = escaped(&self.target);
-            let message =
-                format!("{target}: the shim would not act there; --force puts it in all the same");
-            complain(&message, status::NO);
-            return false;
-        }
-        true
-    }
-
-    /// The object of `check --json`.
-    pub(super) fn json(&self) -> Value {
-        let chain = self.judgements.iter().flat_map(|one| &one.chain.links);
-        let chain: Vec<_> = chain.map(|(path, _)| path.to_string_lossy()).collect();
-        let program = self.judgements.first().and_then(super::check::program);
-        serde_json::json!({
-            "target": self.target,
-            "verdict": self.verdict().name(),
-            "program": program,
-            "chain": chain,
-            "findings": findings_json(&self.all()),
-        })
-    }
+    true
 }

@@ -4,21 +4,19 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::found::Found;
 use super::report::escaped;
 use super::rules::RuleFlags;
 use super::run::place;
 use crate::environment::Environment;
 use crate::finding::{Finding, Severity, Verdict};
 use crate::live::{self, Copy, Plan, Refusal, Report, ShimSource, State};
-use crate::program::Judgement;
-use crate::rules::Assignments;
-use crate::shim;
+use crate::rules::{Assignments, Variable};
 
 /// The flags of a trial.
 #[derive(Args, Debug)]
@@ -76,58 +74,67 @@ pub(super) struct Options {
 }
 
 /// A trial, and what it amounts to.
-pub(super) struct Trial {
-    pub(super) report: Report,
-    pub(super) verdict: Verdict,
-    pub(super) findings: Vec<Finding>,
+struct Trial {
+    report: Report,
+    verdict: Verdict,
+    findings: Vec<Finding>,
     /// Whether the output of the copies is of interest all the same.
     shows_output: bool,
 }
 
-/// Tries `command`, of which `judgement` was found.
-///
-/// # Errors
-/// It could not be tried.
-pub(super) fn try_command(
-    command: &[OsString],
-    judgement: &Judgement,
-    options: &Options,
-    environment: &Environment,
-) -> Result<Trial, String> {
-    let architecture = match judgement.architecture {
-        Some(architecture) => architecture,
-        None => shim::native().map_err(|error| error.to_string())?,
-    };
-    let first = judgement.chain.program();
-    let plan = Plan {
-        program: judgement
-            .chain
-            .links
+impl Options {
+    /// Tries `command`, of which `found` is known, and adds what came of it;
+    /// unless it cannot be started at all.
+    ///
+    /// # Errors
+    /// It could not be tried.
+    pub(super) fn try_command(
+        &self,
+        command: &[OsString],
+        found: &mut Found,
+        environment: &Environment,
+    ) -> Result<(), String> {
+        let Some((program, _)) = found
+            .judgements
             .first()
-            .map_or(PathBuf::new(), |(path, _)| path.clone()),
-        arguments: command.to_vec(),
-        environment: options
-            .rules
-            .iter()
-            .map(|(variable, value)| (variable.name().into(), value.to_owned()))
-            .collect(),
-        first: first.map_or(Vec::new(), |(_, elf)| elf.sanitizers()),
-        shim: if options.is_isolated {
-            ShimSource::Isolated(architecture.name.to_owned())
-        } else {
-            let path = place(architecture, environment);
-            ShimSource::Host(path.map_err(|error| error.to_string())?)
-        },
-        timeout: options.timeout,
-    };
-    let report = live::run(&plan).map_err(|refusal| explain(&refusal))?;
-    let (verdict, findings) = live::judge(&report);
-    Ok(Trial {
-        shows_output: verdict != Verdict::Works || env::var_os("LIBREUSEPORT_DEBUG").is_some(),
-        report,
-        verdict,
-        findings,
-    })
+            .and_then(|one| one.chain.links.first())
+        else {
+            return Ok(());
+        };
+        if found.is_no_program() {
+            return Ok(());
+        }
+        let architecture = found.architecture().map_err(|error| error.to_string())?;
+        let rules = self.rules.iter();
+        let rules = rules.map(|(variable, value)| (variable.name().into(), value.to_owned()));
+        let plan = Plan {
+            program: program.clone(),
+            arguments: command.to_vec(),
+            environment: rules.collect(),
+            first: found.first(),
+            shim: if self.is_isolated {
+                ShimSource::Isolated(architecture.name.to_owned())
+            } else {
+                let path = place(architecture, environment);
+                ShimSource::Host(path.map_err(|error| error.to_string())?)
+            },
+            timeout: self.timeout,
+        };
+        let report = live::run(&plan).map_err(|refusal| explain(&refusal))?;
+        let (verdict, findings) = live::judge(&report);
+        let trial = Trial {
+            shows_output: verdict != Verdict::Works || self.shows_output(),
+            report,
+            verdict,
+            findings,
+        };
+        trial.add_to(found);
+        Ok(())
+    }
+
+    fn shows_output(&self) -> bool {
+        self.rules.get(Variable::Debug).is_some() || env::var_os(Variable::Debug.name()).is_some()
+    }
 }
 
 fn explain(refusal: &Refusal) -> String {
@@ -141,28 +148,28 @@ fn explain(refusal: &Refusal) -> String {
 }
 
 impl Trial {
-    /// The verdict on the program: the trial's, or what is known without one
-    /// where that leaves it open. Puts the findings together likewise.
-    pub(super) fn merge(&self, judgement: &Judgement) -> (Verdict, Vec<Finding>) {
-        let mut findings = self.findings.clone();
-        let verdict = match (self.verdict, judgement.verdict()) {
+    /// The verdict is the trial's, or what is known without one where that leaves
+    /// it open.
+    fn add_to(&self, found: &mut Found) {
+        found.verdict = match (self.verdict, found.verdict) {
             (Verdict::Uncertain, Verdict::Fails) => Verdict::Fails,
             (verdict, _) => verdict,
         };
-        let worst = match verdict {
+        let worst = match found.verdict {
             Verdict::Works => Severity::Note,
             Verdict::Uncertain => Severity::Warning,
             Verdict::Fails => Severity::Error,
         };
-        findings.extend(judgement.findings.iter().cloned().map(|mut one| {
+        for one in &mut found.findings {
             one.severity = one.severity.min(worst);
-            one
-        }));
-        (verdict, findings)
+        }
+        found.findings.splice(0..0, self.findings.iter().cloned());
+        self.write(&mut found.more);
+        found.facts.insert("live".into(), self.json());
     }
 
     /// Writes what people read, below the findings.
-    pub(super) fn write(&self, text: &mut String) {
+    fn write(&self, text: &mut String) {
         self.write_sockets(text);
         for traffic in &self.report.traffic {
             let unit = if traffic.protocol == "tcp" {
@@ -227,7 +234,7 @@ impl Trial {
     }
 
     /// The object `live` of `check --live --json`.
-    pub(super) fn json(&self) -> Value {
+    fn json(&self) -> Value {
         let copies = self.report.copies.iter().map(|copy| {
             let sockets = copy.sockets.iter().map(|socket| {
                 json!({

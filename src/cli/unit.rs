@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::host::{self, Found, HostFlags};
+use super::found::Found;
+use super::host::{self, HostFlags};
 use super::{answer, complain, status};
 use crate::program::Root;
 use crate::replace::replace;
@@ -72,12 +73,7 @@ pub(super) fn found(
     let unit = Unit::read(root, &flags.paths(), name, DROP_IN)?;
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
     let verdict = unit::judge(&unit, root, shim, &has_shim)?;
-    let judgements = verdict.commands.into_iter().map(|(_, one)| one);
-    let found = Found {
-        target: unit.name.clone(),
-        judgements: judgements.collect(),
-        findings: verdict.findings,
-    };
+    let found = Found::new(unit.name.clone(), verdict.commands, verdict.findings);
     Ok((unit, found))
 }
 
@@ -97,7 +93,7 @@ fn try_inject(request: Request<'_>) -> Result<u8, String> {
         force,
     } = request;
     let (unit, found) = found(name, flags, root, host.shim()).map_err(|error| error.to_string())?;
-    if !no_check && !found.say(force) {
+    if !no_check && !host::may_go_on(&found, force) {
         return Ok(status::NO);
     }
     let architecture = found.architecture().map_err(|error| error.to_string())?;

@@ -17,7 +17,7 @@ use crate::program::{Credentials, Judge, Judgement, Lookup, Root, Shims};
 #[derive(Debug)]
 pub struct Verdict {
     /// What is found of each command, in order.
-    pub commands: Vec<(String, Judgement)>,
+    pub commands: Vec<Judgement>,
     /// What is found of the settings.
     pub findings: Vec<Finding>,
 }
@@ -58,8 +58,7 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
         let directory = unit
             .value("WorkingDirectory")
             .map(|one| one.line.value.as_str());
-        let directory = directory
-            .map_or("/", |one| one.trim_start_matches('-'));
+        let directory = directory.map_or("/", |one| one.trim_start_matches('-'));
         let lookup = Lookup {
             root,
             path: Some(PATH.as_ref()),
@@ -67,7 +66,7 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
         };
         let variable = |name: &str| environment.get(name).map(AsRef::as_ref);
         let judgement = Judge::new(lookup, who, variable).judge(&command.words, shims);
-        commands.push((start.line.value.clone(), judgement));
+        commands.push(judgement);
     }
     Ok(Verdict { commands, findings })
 }

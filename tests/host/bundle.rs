@@ -163,7 +163,7 @@ fn two_containers_of_crun_share_a_port() {
 }
 
 /// A bundle with one program, which is not started.
-fn bundle_of(program: &Path, process: Value) -> TempDir {
+fn bundle_of(program: &Path, process: &Value) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let root = directory.path().join("rootfs");
     fs::create_dir_all(root.join("bin")).expect("made");
@@ -186,7 +186,7 @@ fn inject(bundle: &Path, shim: &Path, flags: &[&str]) -> Outcome {
 #[test]
 fn a_bundle_with_a_static_program_is_refused() {
     let program = compile("cc", "live/server.c", &["-static"]);
-    let bundle = bundle_of(&program, json!({"args": ["/bin/server"], "cwd": "/"}));
+    let bundle = bundle_of(&program, &json!({"args": ["/bin/server"], "cwd": "/"}));
     let shim = shim_in(bundle.path());
     let before = fs::read(bundle.path().join("config.json")).expect("it");
     let outcome = inject(bundle.path(), &shim, &["--in-place"]);
@@ -209,7 +209,7 @@ fn a_bundle_with_a_static_program_is_refused() {
 #[test]
 fn a_program_that_is_not_there_is_a_failed_check() {
     let program = compile("cc", "live/server.c", &[]);
-    let bundle = bundle_of(&program, json!({"args": ["other"], "env": ["PATH=/bin"]}));
+    let bundle = bundle_of(&program, &json!({"args": ["other"], "env": ["PATH=/bin"]}));
     let shim = shim_in(bundle.path());
     let outcome = inject(bundle.path(), &shim, &[]);
     assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
@@ -219,7 +219,7 @@ fn a_program_that_is_not_there_is_a_failed_check() {
 #[test]
 fn a_shim_that_is_not_there_is_an_error_with_its_cure() {
     let program = compile("cc", "live/server.c", &[]);
-    let bundle = bundle_of(&program, json!({"args": ["/bin/server", "plain", "1"]}));
+    let bundle = bundle_of(&program, &json!({"args": ["/bin/server", "plain", "1"]}));
     let shim = bundle.path().join("none/libreuseport.so");
     let outcome = inject(bundle.path(), &shim, &["--no-check"]);
     assert_eq!((outcome.status, outcome.stdout.as_str()), (Some(2), ""));
@@ -267,7 +267,7 @@ fn what_is_no_bundle_of_a_container_is_named() {
 #[test]
 fn a_bundle_without_the_shim_has_nothing_to_eject() {
     let program = compile("cc", "live/server.c", &[]);
-    let bundle = bundle_of(&program, json!({"args": ["/bin/server"]}));
+    let bundle = bundle_of(&program, &json!({"args": ["/bin/server"]}));
     let outcome = run(reuseport().arg("eject").arg(bundle.path()));
     assert_eq!(outcome.status, Some(1));
     assert!(
@@ -291,7 +291,7 @@ fn the_user_of_the_process_decides_about_set_id_programs() {
             "user": {"uid": user, "gid": user},
             "noNewPrivileges": privileges,
         });
-        let bundle = bundle_of(&program, process);
+        let bundle = bundle_of(&program, &process);
         let copy = bundle.path().join("rootfs/bin/server");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).expect("a mode");
         let outcome = run(reuseport().args(["check", "--strict"]).arg(bundle.path()));

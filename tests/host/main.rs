@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use support::{output, reuseport};
 
 /// A directory with the shim in it, where root's servers may map it.
-pub fn shim_in(directory: &Path) -> PathBuf {
+fn shim_in(directory: &Path) -> PathBuf {
     let directory = directory.join("shim");
     let printed = output(reuseport().arg("install").arg(directory));
     PathBuf::from(printed.trim_end())
@@ -27,7 +27,7 @@ pub fn shim_in(directory: &Path) -> PathBuf {
 
 /// A root file system that holds `program`, the libraries that it needs, and
 /// what else runs it.
-pub fn root_with(directory: &Path, program: &str) {
+fn root_with(directory: &Path, program: &str) {
     let listed = output(Command::new("ldd").arg(program));
     let words = listed.split_whitespace();
     let libraries = words.filter(|word| word.starts_with('/'));
@@ -42,20 +42,20 @@ pub fn root_with(directory: &Path, program: &str) {
 }
 
 /// A port that nobody uses.
-pub fn free_port() -> u16 {
+fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address").port()
 }
 
 /// How many sockets listen on `port`, IPv4.
-pub fn listeners(port: u16) -> usize {
+fn listeners(port: u16) -> usize {
     let table = fs::read_to_string("/proc/net/tcp").expect("the table");
     let address = format!(":{port:04X} 00000000:0000 0A");
     table.lines().filter(|line| line.contains(&address)).count()
 }
 
 /// Waits until `count` sockets listen on `port`, and that a connection succeeds.
-pub fn await_listeners(port: u16, count: usize) {
+fn await_listeners(port: u16, count: usize) {
     let limit = Instant::now() + Duration::from_secs(20);
     while listeners(port) != count {
         assert!(Instant::now() < limit, "{} listen", listeners(port));
