@@ -195,6 +195,15 @@ fn of_image(target: &str) -> Result<Vec<Found>, Refusal> {
         });
         let target = image::name(target, picture, &read.content);
         let mut found = Found::new(target, vec![checked.judgement], Vec::new());
+        for one in &mut found.findings {
+            if one.code == Code::PreloadAlreadySet.name() {
+                one.hint = Some(
+                    "inject keeps its entries, and the shim comes after them; a CDI device's \
+                     LD_PRELOAD takes their place"
+                        .into(),
+                );
+            }
+        }
         found.more = format!("  {effort}\n");
         if let Value::Object(facts) = facts {
             found.facts = facts;

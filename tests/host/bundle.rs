@@ -149,6 +149,83 @@ fn two_containers_of_runc_share_a_port() {
 }
 
 #[test]
+fn two_rootless_containers_share_a_port() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    const NAME: &str = "two_rootless_containers_share_a_port";
+    if !is_root() {
+        return skip(NAME, "root becomes the user here");
+    }
+    // Where the user can enter.
+    let directory = tempfile::Builder::new()
+        .tempdir_in("/var/tmp")
+        .expect("a directory");
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), mode).expect("open to all");
+    chown(directory.path(), Some(65534), Some(65534)).expect("the user's");
+    let others = tempfile::Builder::new()
+        .tempdir_in("/var/lib")
+        .expect("a directory");
+    fs::set_permissions(others.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
+    let shim = shim_in(others.path());
+    let port = free_port();
+    root_with(&directory.path().join("rootfs"), "/usr/bin/redis-server");
+    for entry in ["rootfs", "rootfs/proc", "rootfs/dev", "rootfs/tmp"] {
+        chown(directory.path().join(entry), Some(65534), Some(65534)).expect("the user's");
+    }
+    let as_user = |program: &str| {
+        let mut call = command("setpriv");
+        call.args(["--reuid=65534", "--regid=65534", "--clear-groups", program]);
+        call.current_dir(directory.path())
+            .env("XDG_RUNTIME_DIR", directory.path());
+        call.stdin(Stdio::null());
+        call
+    };
+    output(as_user("runc").args(["spec", "--rootless"]));
+    let words = format!("redis-server --port {port} --save /");
+    edit(directory.path(), |config| {
+        let words: Vec<&str> = words
+            .split(' ')
+            .map(|word| word.trim_matches('/'))
+            .collect();
+        config["process"]["args"] = words.into();
+        config["process"]["terminal"] = false.into();
+        config["linux"]
+            .as_object_mut()
+            .expect("it")
+            .shift_remove("resources");
+        let namespaces = config["linux"]["namespaces"].as_array_mut();
+        namespaces
+            .expect("a list")
+            .retain(|one| one["type"] != "network");
+        let mounts = config["mounts"].as_array_mut().expect("a list");
+        mounts.retain(|one| one["type"] != "cgroup" && one["destination"] != "/sys");
+    });
+    let mut inject = reuseport();
+    inject
+        .args(["inject", "--in-place", "--shim-path"])
+        .arg(&shim);
+    output(inject.arg(directory.path()));
+    let runc = |arguments: &[&str]| {
+        let mut call = as_user("runc");
+        call.args(["--root", "state"]).args(arguments);
+        call.stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("runc")
+    };
+    let started = ["one", "two"].map(|name| runc(&["run", "--detach", name]).success());
+    let both = started == [true; 2];
+    if both {
+        await_listeners(port, 2);
+    }
+    for name in ["one", "two"] {
+        runc(&["delete", "--force", name]);
+    }
+    assert!(both, "{started:?}");
+}
+
+#[test]
 fn two_containers_of_crun_share_a_port() {
     const NAME: &str = "two_containers_of_crun_share_a_port";
     if !is_root() {

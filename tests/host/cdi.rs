@@ -1,7 +1,7 @@
 //! Devices of the Container Device Interface.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -32,7 +32,7 @@ impl Podman {
     fn run(&self, flags: &[&str], image: &str) -> Command {
         let mut call = self.call();
         // The limits that Podman would set may be above this machine's.
-        call.args(["run", "--network", "host", "--cgroups", "disabled"]);
+        call.args(["run", "--network", "host"]);
         call.args([
             "--ulimit",
             "nofile=20000:20000",
@@ -51,27 +51,41 @@ impl Drop for Podman {
     }
 }
 
+/// The specification where Podman looks for it, for the time of a test.
+struct Installed(PathBuf);
+
+impl Installed {
+    // Podman 4 looks into /etc/cdi and /var/run/cdi alone.
+    const SPECS: &str = "/var/run/cdi";
+
+    fn call(&self, flag: &str) -> Command {
+        let mut call = reuseport();
+        call.args(["cdi", flag, "--spec-dir", Self::SPECS, "--shim-path"]);
+        call.arg(&self.0);
+        call
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let _ = self.call("--uninstall").output();
+    }
+}
+
 #[test]
 fn podman_runs_any_image_under_the_shim() {
     const NAME: &str = "podman_runs_any_image_under_the_shim";
-    // Podman 4 looks into /etc/cdi and /var/run/cdi alone.
-    const SPECS: &str = "/var/run/cdi";
     if !is_root() {
         return skip(NAME, "only root may write where Podman looks for devices");
     }
-    if Path::new(SPECS).join("reuseport.json").exists() {
+    if Path::new(Installed::SPECS).join("reuseport.json").exists() {
         return skip(NAME, "there is a specification already");
     }
     let directory = tempfile::Builder::new()
         .tempdir_in("/var/lib")
         .expect("a directory");
     let shim = directory.path().join("libreuseport.so");
-    let cdi = |flag: &str| {
-        let mut call = reuseport();
-        call.args(["cdi", flag, "--spec-dir", SPECS, "--shim-path"]);
-        call.arg(&shim);
-        call
-    };
+    let cdi = Installed(shim.clone());
     let root = directory.path().join("root");
     root_with(&root, "/usr/bin/redis-server");
     let archive = directory.path().join("root.tar");
@@ -93,7 +107,7 @@ fn podman_runs_any_image_under_the_shim() {
         .arg("redis:test"));
     assert_eq!(import.status, Some(0), "{}", import.stderr);
 
-    output(&mut cdi("--install"));
+    output(&mut cdi.call("--install"));
     let device = ["--detach", "--device", "reuseport.dev/shim=all"];
     for _ in 0..2 {
         let outcome = run(&mut podman.run(&device, "redis:test"));
@@ -108,8 +122,8 @@ fn podman_runs_any_image_under_the_shim() {
         outcome.stdout
     );
     drop(podman);
-    output(&mut cdi("--uninstall"));
-    assert!(!Path::new(SPECS).join("reuseport.json").exists());
+    output(&mut cdi.call("--uninstall"));
+    assert!(!Path::new(Installed::SPECS).join("reuseport.json").exists());
     assert!(!shim.exists());
 }
 
