@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tempfile::Builder;
 
-/// Writes `bytes` to `path`. A file that is there gives the new one its mode and,
+/// Writes `bytes` to `path`, unless they are there. A file that is there gives the new one its mode and,
 /// where that is permitted, its owner; a link is followed. A new file has `mode`,
 /// less what the file mode creation mask takes away.
 ///
@@ -19,6 +19,9 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (path, old) = match fs::canonicalize(path) {
         Ok(path) => {
             let old = fs::metadata(&path)?;
+            if old.len() == bytes.len() as u64 && fs::read(&path)? == bytes {
+                return Ok(());
+            }
             (path, Some(old))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),

@@ -397,6 +397,7 @@ fn install_into(
     shims: &[(PathBuf, &[u8])],
     made: &mut Vec<PathBuf>,
 ) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+    let user = rustix::process::geteuid().as_raw();
     let mut prepared = Vec::new();
     for (directory, bytes) in shims {
         let fail = |error| (directory.clone(), error);
@@ -404,15 +405,20 @@ fn install_into(
             made.push(directory.clone());
         }
         fs::create_dir_all(directory).map_err(fail)?;
-        prepared.push((
-            directory.join(FILE_NAME),
-            prepare(directory, bytes).map_err(fail)?,
-        ));
+        let path = directory.join(FILE_NAME);
+        let file = if is_there(&path, bytes, user) {
+            None
+        } else {
+            Some(prepare(directory, bytes).map_err(fail)?)
+        };
+        prepared.push((path, file));
     }
     let mut paths = Vec::new();
     for (path, file) in prepared {
-        file.persist(&path)
-            .map_err(|error| (path.clone(), error.error))?;
+        if let Some(file) = file {
+            file.persist(&path)
+                .map_err(|error| (path.clone(), error.error))?;
+        }
         paths.push(path);
     }
     Ok(paths)
