@@ -8,6 +8,7 @@ pub mod digest;
 pub mod error;
 pub mod platform;
 pub mod reference;
+pub mod registry;
 pub mod store;
 
 pub use descriptor::{Compression, Descriptor, Family, Kind};
