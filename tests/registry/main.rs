@@ -1,1 +1,14 @@
-fn main() {}
+//! Registries: a real one, and servers that misbehave.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod distribution;
+mod faults;
+mod image;
+mod login;
+mod real;
+mod redirects;
+mod server;
+mod tls;
+mod uploads;

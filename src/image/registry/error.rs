@@ -78,6 +78,9 @@ pub enum Fault {
     #[error("its manifest is larger than {limit} bytes")]
     TooLarge { limit: u64 },
 
+    #[error("the manifest was cut off: try again")]
+    ManifestCutOff,
+
     #[error("wrong digest: {got} came instead of {wanted}")]
     WrongDigest { wanted: String, got: String },
     #[error("wrong size of {digest}: {got} bytes instead of {wanted}")]

@@ -8,6 +8,7 @@ use super::answer::{Answer, read_bounded};
 use super::client::{Ask, Repository};
 use super::error::{Error, Fault, tame};
 use super::location::encode;
+use super::retry::Retries;
 use super::transport::Content;
 use crate::image::descriptor::{Kind, kind, media_type};
 use crate::image::store::LARGEST_MANIFEST;
@@ -103,16 +104,23 @@ impl Repository {
     }
 
     fn get_manifest(&self, reference: &str) -> Result<Option<Item>, Fault> {
-        let answer = self.send(&self.ask_manifest(Method::GET, reference)?)?;
-        match answer.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => {
-                answer.drain();
-                return Ok(None);
+        let ask = self.ask_manifest(Method::GET, reference)?;
+        let mut retries = Retries::new(self.patience());
+        loop {
+            let answer = self.send(&ask)?;
+            match answer.status() {
+                StatusCode::OK => {}
+                StatusCode::NOT_FOUND => {
+                    answer.drain();
+                    return Ok(None);
+                }
+                _ => return Err(answer.into_fault()),
             }
-            _ => return Err(answer.into_fault()),
+            match read_manifest(reference, answer) {
+                Err(Fault::ManifestCutOff) if retries.pause(None) => {}
+                read => return read.map(Some),
+            }
         }
-        read_manifest(reference, answer).map(Some)
     }
 
     /// Why there is no manifest: the tags that are there say more.
@@ -150,10 +158,7 @@ fn read_manifest(reference: &str, answer: Answer) -> Result<Item, Fault> {
     let bytes = read_bounded(answer.response.into_body(), LARGEST_MANIFEST);
     let bytes = bytes.map_err(|error| match error.kind() {
         std::io::ErrorKind::FileTooLarge => too_large(),
-        _ => Fault::Nonsense {
-            action: PULL,
-            what: "it is cut off",
-        },
+        _ => Fault::ManifestCutOff,
     })?;
     // By its digest, it is what was asked for. By a tag, the registry's word
     // shows what was damaged on the way.

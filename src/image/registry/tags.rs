@@ -62,6 +62,8 @@ impl Repository {
             }
         }
         more |= tags.len() > MAX_TAGS;
+        // The specification's order, which not every registry keeps.
+        tags.sort_unstable();
         tags.truncate(MAX_TAGS);
         Ok(Some((tags, more)))
     }
