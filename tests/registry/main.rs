@@ -7,6 +7,7 @@ mod distribution;
 mod faults;
 mod image;
 mod login;
+mod proxy;
 mod real;
 mod redirects;
 mod server;

@@ -82,21 +82,22 @@ fn a_store_reads_and_writes_what_a_reference_names() {
     }
     // What lies elsewhere is there or not.
     let elsewhere = StoreId::Layout("/x".into());
-    let (there, _) = &image.config;
-    assert!(destination.reuse(there, &elsewhere).expect("an answer"));
     let other = Image::new(3);
     let (missing, bytes) = &other.layers[0];
     assert!(!destination.reuse(missing, &elsewhere).expect("an answer"));
     destination
         .put(missing, &mut bytes.as_slice())
         .expect("it is sent");
-    assert!(destination.reuse(missing, &elsewhere).expect("an answer"));
     destination.put_manifest(&top).expect("by its digest");
     let digest = top.descriptor.digest().clone();
     let reference = Box::new(destination).finish(&top).expect("the end");
     assert_eq!(reference, wanted);
     let mut again = RegistryDestination::open(&client, target).expect("a destination");
     assert_eq!(again.current().expect("an answer"), Some(digest.clone()));
+    for (blob, _) in image.blobs().chain([&other.layers[0]]) {
+        let there = again.reuse(blob, &elsewhere);
+        assert!(there.expect("an answer"), "{blob:?}");
+    }
     assert_eq!(source.find(&digest).expect("an answer"), Some(top));
     assert_eq!(source.find(missing.digest()).expect("an answer"), None);
 

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use reuseport::image::registry::{Mount, Options};
+use reuseport::image::registry::{Mount, Options, RegistryDestination};
+use reuseport::image::{Destination, StoreId};
 
 use crate::image::{Image, client, repository, says};
 use crate::server::{Reply, Server};
@@ -174,5 +175,65 @@ fn a_registry_that_stores_something_else_is_named() {
     says(
         app.put_manifest("v1", &image.manifest),
         &["wrong digest", &wrong],
+    );
+}
+
+#[test]
+fn a_store_copies_what_cannot_be_mounted_before_it_names_the_image() {
+    let image = Image::new(1);
+    let blobs: Vec<_> = image.blobs().cloned().collect();
+    let held = blobs.clone();
+    let server = Server::start(move |asked| match asked.method.as_str() {
+        "POST" => Reply::new(202).with("Location", "/v2/app/session"),
+        "HEAD" => Reply::new(404),
+        "GET" => {
+            let mut held = held.iter();
+            let found = held.find(|(blob, _)| asked.target.ends_with(&blob.digest().to_string()));
+            Reply::new(200).body(&found.expect("a blob of the image").1)
+        }
+        _ => Reply::new(201),
+    });
+    let client = client(Options::default());
+    let name = format!("{}/app:v1", server.host()).parse().expect("a name");
+    let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
+    let from = StoreId::Registry {
+        host: server.host(),
+        repository: "base".to_owned(),
+    };
+    for (blob, _) in &blobs {
+        assert!(destination.reuse(blob, &from).expect("it is on its way"));
+    }
+    let finished = Box::new(destination).finish(&image.manifest);
+    finished.expect("the image is there");
+    let asked = server.asked();
+    for (blob, bytes) in &blobs {
+        let digest = blob.digest().to_string().replace(':', "%3A");
+        let mut sent = asked
+            .iter()
+            .filter(|one| one.method == "PUT" && one.target.ends_with(&digest));
+        assert!(sent.next().is_some_and(|one| one.body == *bytes));
+    }
+    let last = asked.last().expect("a request");
+    assert_eq!(last.line(), "PUT /v2/app/manifests/v1");
+}
+
+#[test]
+fn a_store_names_no_image_whose_blobs_did_not_arrive() {
+    let image = Image::new(1);
+    let server = Server::start(|_| Reply::new(403));
+    let client = client(Options::default());
+    let name = format!("{}/app:v1", server.host()).parse().expect("a name");
+    let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
+    let (config, bytes) = &image.config;
+    let put = destination.put(config, &mut bytes.as_slice());
+    put.expect("it is on its way");
+    let error = Box::new(destination).finish(&image.manifest);
+    let message = error.expect_err("an error").to_string();
+    assert!(message.contains("access denied"), "{message}");
+    assert!(
+        server
+            .lines()
+            .iter()
+            .all(|line| !line.contains("manifests"))
     );
 }

@@ -12,6 +12,7 @@ mod auth;
 mod blob;
 mod client;
 pub mod credentials;
+mod crew;
 mod error;
 mod location;
 mod manifest;

@@ -1,11 +1,11 @@
 //! A registry as a store: an image to read, an image to write.
 
-use std::collections::HashMap;
 use std::io::Read;
 
 use super::client::{Client, Repository};
+use super::crew::Crew;
 use super::error::{Error, Fault};
-use super::upload::{Mount, Session};
+use super::upload::Mount;
 use crate::image::digest::Verifier;
 use crate::image::{
     Descriptor, Destination, Digest, Error as ImageError, Item, Name, Reference, Source, StoreId,
@@ -19,14 +19,19 @@ pub struct RegistrySource {
 }
 
 /// An image in a registry, to be written.
+///
+/// Mounts and small blobs are on their way when [`Destination::reuse`] and
+/// [`Destination::put`] are back; what becomes of them is known when
+/// [`Destination::finish`] is. No manifest is written before.
 #[derive(Debug)]
 pub struct RegistryDestination {
     client: Client,
     repository: Repository,
     name: Name,
     tag: String,
-    /// What refused mounts have begun.
-    sessions: HashMap<Digest, Session>,
+    crew: Crew,
+    /// Those that wait for their blobs, in the order in which they came.
+    manifests: Vec<Item>,
 }
 
 impl RegistrySource {
@@ -118,7 +123,8 @@ impl RegistryDestination {
             repository: client.repository(&name.host, &name.repository)?,
             name: name.clone(),
             tag,
-            sessions: HashMap::new(),
+            crew: Crew::default(),
+            manifests: Vec::new(),
         })
     }
 }
@@ -133,28 +139,34 @@ impl Destination for RegistryDestination {
                 return Ok(true);
             }
             let source = self.client.repository(host, repository)?;
-            match self.repository.mount(digest, &source)? {
-                Mount::Done => return Ok(true),
-                Mount::Refused(session) => {
-                    let session = session.map(|session| (digest.clone(), session));
-                    self.sessions.extend(session);
-                }
-            }
+            let (target, blob) = (self.repository.clone(), blob.clone());
+            self.crew.give(move || bring(&target, &source, &blob));
+            return Ok(true);
         }
         Ok(self.repository.has_blob(digest)?)
     }
 
     fn put(&mut self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), ImageError> {
-        let session = self.sessions.remove(blob.digest());
-        Ok(self.repository.push(blob, content, session)?)
+        let Some(bytes) = self.repository.take_small(blob, content)? else {
+            return Ok(self.repository.push(blob, content, None)?);
+        };
+        let (target, blob) = (self.repository.clone(), blob.clone());
+        self.crew
+            .give(move || target.push(&blob, &mut bytes.as_slice(), None));
+        Ok(())
     }
 
     fn put_manifest(&mut self, item: &Item) -> Result<(), ImageError> {
-        let digest = item.descriptor.digest().to_string();
-        Ok(self.repository.put_manifest(&digest, item)?)
+        self.manifests.push(item.clone());
+        Ok(())
     }
 
-    fn finish(self: Box<Self>, top: &Item) -> Result<Reference, ImageError> {
+    fn finish(mut self: Box<Self>, top: &Item) -> Result<Reference, ImageError> {
+        self.crew.wait()?;
+        for item in &self.manifests {
+            let digest = item.descriptor.digest().to_string();
+            self.repository.put_manifest(&digest, item)?;
+        }
         self.repository.put_manifest(&self.tag, top)?;
         let mut name = self.name;
         name.tag = Some(self.tag);
@@ -164,6 +176,21 @@ impl Destination for RegistryDestination {
     fn current(&mut self) -> Result<Option<Digest>, ImageError> {
         Ok(self.repository.resolve(&self.tag)?)
     }
+}
+
+/// Mounts a blob, or copies it where the registry refuses that.
+fn bring(target: &Repository, source: &Repository, blob: &Descriptor) -> Result<(), Error> {
+    let (digest, size) = (blob.digest(), blob.size());
+    let session = match target.mount(digest, source)? {
+        Mount::Done => return Ok(()),
+        Mount::Refused(session) => session,
+    };
+    // It costs little against sending what is there.
+    if target.has_blob(digest)? {
+        return Ok(());
+    }
+    let content = source.blob(digest, size)?;
+    target.push(blob, &mut Verifier::new(content, digest, size), session)
 }
 
 impl From<Error> for ImageError {

@@ -93,34 +93,43 @@ impl Repository {
         session: Option<Session>,
     ) -> Result<(), Error> {
         let pushed = if blob.size() <= SMALL {
-            self.push_small(blob, content, session)
+            read_small(blob, content).and_then(|bytes| self.push_small(blob, &bytes, session))
         } else {
             self.push_large(blob, content, session)
         };
         pushed.map_err(|fault| self.error(&blob.digest().to_string(), fault))
     }
 
-    fn push_small(
+    /// A small blob's bytes, to be sent by [`Self::push`] whenever it suits. None
+    /// where it is too large for that.
+    pub(super) fn take_small(
         &self,
         blob: &Descriptor,
         content: &mut dyn Read,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        if blob.size() > SMALL {
+            return Ok(None);
+        }
+        let bytes = read_small(blob, content);
+        let bytes = bytes.map_err(|fault| self.error(&blob.digest().to_string(), fault))?;
+        Ok(Some(bytes))
+    }
+
+    fn push_small(
+        &self,
+        blob: &Descriptor,
+        bytes: &[u8],
         session: Option<Session>,
     ) -> Result<(), Fault> {
-        let mut bytes = Vec::new();
-        let read = content.take(blob.size()).read_to_end(&mut bytes);
-        read.map_err(Fault::Content)?;
-        if bytes.len() as u64 != blob.size() {
-            return Err(Fault::Content(io::ErrorKind::UnexpectedEof.into()));
-        }
         let session = session.map_or_else(|| self.start(), Ok)?;
-        match self.put(blob, &session, &mut Content::Bytes(&bytes))? {
+        match self.put(blob, &session, &mut Content::Bytes(bytes))? {
             None => Ok(()),
             // A session that is gone: it failed half-way and was tried again, or
             // a mount left it too long ago.
             Some(answer) if answer.status() == StatusCode::NOT_FOUND => {
                 answer.drain();
                 let session = self.start()?;
-                let answer = self.put(blob, &session, &mut Content::Bytes(&bytes))?;
+                let answer = self.put(blob, &session, &mut Content::Bytes(bytes))?;
                 answer.map_or(Ok(()), |answer| Err(answer.into_fault()))
             }
             Some(answer) => Err(answer.into_fault()),
@@ -197,4 +206,14 @@ impl Repository {
             _ => Ok(Some(answer)),
         }
     }
+}
+
+fn read_small(blob: &Descriptor, content: &mut dyn Read) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    let read = content.take(blob.size()).read_to_end(&mut bytes);
+    read.map_err(Fault::Content)?;
+    if bytes.len() as u64 != blob.size() {
+        return Err(Fault::Content(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(bytes)
 }
