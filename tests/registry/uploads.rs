@@ -218,9 +218,34 @@ fn a_store_copies_what_cannot_be_mounted_before_it_names_the_image() {
 }
 
 #[test]
+fn a_store_sends_no_small_blob_that_is_there() {
+    let image = Image::new(1);
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "HEAD" => Reply::new(200),
+        _ => Reply::new(201),
+    });
+    let client = client(Options::default());
+    let name = format!("{}/app:v1", server.host()).parse().expect("a name");
+    let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
+    let (config, bytes) = &image.config;
+    let put = destination.put(config, &mut bytes.as_slice());
+    put.expect("it is on its way");
+    let finished = Box::new(destination).finish(&image.manifest);
+    finished.expect("the image is there");
+    let expected = [
+        format!("HEAD /v2/app/blobs/{}", config.digest()),
+        "PUT /v2/app/manifests/v1".to_owned(),
+    ];
+    assert_eq!(server.lines(), expected);
+}
+
+#[test]
 fn a_store_names_no_image_whose_blobs_did_not_arrive() {
     let image = Image::new(1);
-    let server = Server::start(|_| Reply::new(403));
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "HEAD" => Reply::new(404),
+        _ => Reply::new(403),
+    });
     let client = client(Options::default());
     let name = format!("{}/app:v1", server.host()).parse().expect("a name");
     let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
