@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::image::{self, Output, Read, Refusal, SUFFIX};
+use super::image::{self, Output, Read, Refusal, SUFFIX, Transport};
 use crate::image::contents::{self, Content};
 use crate::image::store;
 use crate::image::transform;
@@ -18,6 +18,8 @@ use crate::image::{Digest, Reference};
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    transport: Transport,
     /// The image
     #[arg(value_name = "TARGET")]
     target: String,
@@ -28,8 +30,12 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 }
 
 fn eject(arguments: &Arguments) -> Result<u8, Refusal> {
-    let Arguments { output, target } = arguments;
-    let read = image::read(target, &output.platform)?;
+    let Arguments {
+        output,
+        transport,
+        target,
+    } = arguments;
+    let read = image::read(target, &output.platform, &transport.client())?;
     let nothing = || Refusal::no(format_args!("{target}: nothing to eject: it holds no shim"));
     let ejected = transform::eject(&read.content)?.ok_or_else(nothing)?;
     let restored = restore(&read, &ejected.content, ejected.base.as_ref())?;
@@ -89,7 +95,7 @@ fn destination(read: &Read, output: &Output, new: &Content) -> Result<Reference,
         return ask("its tag does not end with -reuseport");
     };
     let destination = source.with_tag(tag);
-    let current = store::create(&destination)?.current()?;
+    let current = store::create(&destination, &read.client)?.current()?;
     if current.is_some() && current.as_ref() != image::digest(new) {
         return ask(&format!("{destination} is there, and is another image"));
     }

@@ -5,7 +5,7 @@ use std::env;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::image::{self, First, Output, Read, Refusal, SUFFIX};
+use super::image::{self, First, Output, Read, Refusal, SUFFIX, Transport};
 use super::report::{findings_json, write_findings, write_verdict};
 use super::rules::RuleFlags;
 use crate::finding::Verdict;
@@ -15,7 +15,8 @@ use crate::image::{Platform, Reference};
 
 /// Put the shim into an image
 ///
-/// TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG].
+/// TARGET is docker://HOST/NAME[:TAG|@DIGEST], oci:DIR[:TAG], oci-archive:FILE[:TAG]
+/// or docker-archive:FILE[:NAME:TAG].
 /// What the image will run is checked first. The result is a new image: TAG-reuseport
 /// in the same directory, or what -t names. Its name and digest are printed.
 #[derive(Args, Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Arguments {
     rules: RuleFlags,
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    transport: Transport,
     /// Keep images as they are for which there is no shim
     #[arg(long)]
     skip_unsupported: bool,
@@ -46,12 +49,13 @@ fn inject(arguments: Arguments) -> Result<u8, Refusal> {
     let Arguments {
         rules,
         output,
+        transport,
         skip_unsupported,
         force,
         no_check,
         target,
     } = arguments;
-    let read = image::read(&target, &output.platform)?;
+    let read = image::read(&target, &output.platform, &transport.client())?;
     let destination = destination(&read, &output)?;
     image::check_place(&destination, &read.content)?;
     let request = Request {

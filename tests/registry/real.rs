@@ -78,13 +78,20 @@ fn a_store_reads_and_writes_what_a_reference_names() {
     assert_eq!(destination.current().expect("an answer"), None);
     let from = source.id();
     for (blob, _) in image.blobs() {
-        assert!(destination.reuse(blob, &from).expect("a mount"), "{blob:?}");
+        assert!(
+            destination.reuse(blob, Some(&from)).expect("a mount"),
+            "{blob:?}"
+        );
     }
     // What lies elsewhere is there or not.
     let elsewhere = StoreId::Layout("/x".into());
     let other = Image::new(3);
     let (missing, bytes) = &other.layers[0];
-    assert!(!destination.reuse(missing, &elsewhere).expect("an answer"));
+    assert!(
+        !destination
+            .reuse(missing, Some(&elsewhere))
+            .expect("an answer")
+    );
     destination
         .put(missing, &mut bytes.as_slice())
         .expect("it is sent");
@@ -95,7 +102,7 @@ fn a_store_reads_and_writes_what_a_reference_names() {
     let mut again = RegistryDestination::open(&client, target).expect("a destination");
     assert_eq!(again.current().expect("an answer"), Some(digest.clone()));
     for (blob, _) in image.blobs().chain([&other.layers[0]]) {
-        let there = again.reuse(blob, &elsewhere);
+        let there = again.reuse(blob, Some(&elsewhere));
         assert!(there.expect("an answer"), "{blob:?}");
     }
     assert_eq!(source.find(&digest).expect("an answer"), Some(top));

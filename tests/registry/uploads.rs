@@ -201,7 +201,11 @@ fn a_store_copies_what_cannot_be_mounted_before_it_names_the_image() {
         repository: "base".to_owned(),
     };
     for (blob, _) in &blobs {
-        assert!(destination.reuse(blob, &from).expect("it is on its way"));
+        assert!(
+            destination
+                .reuse(blob, Some(&from))
+                .expect("it is on its way")
+        );
     }
     let finished = Box::new(destination).finish(&image.manifest);
     finished.expect("the image is there");

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::client::{Client, Repository};
 use super::crew::Crew;
 use super::error::{Error, Fault};
-use super::upload::Mount;
+use super::upload::{Mount, is_small};
 use crate::image::digest::Verifier;
 use crate::image::{
     Descriptor, Destination, Digest, Error as ImageError, Item, Name, Reference, Source, StoreId,
@@ -130,9 +130,13 @@ impl RegistryDestination {
 }
 
 impl Destination for RegistryDestination {
-    fn reuse(&mut self, blob: &Descriptor, from: &StoreId) -> Result<bool, ImageError> {
+    fn reuse(&mut self, blob: &Descriptor, from: Option<&StoreId>) -> Result<bool, ImageError> {
         let digest = blob.digest();
-        if let StoreId::Registry { host, repository } = from
+        if from.is_none() && is_small(blob) {
+            // Asked when it is put, and others meanwhile.
+            return Ok(false);
+        }
+        if let Some(StoreId::Registry { host, repository }) = from
             && *host == self.name.host
         {
             if *repository == self.name.repository {

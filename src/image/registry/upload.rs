@@ -92,7 +92,7 @@ impl Repository {
         content: &mut dyn Read,
         session: Option<Session>,
     ) -> Result<(), Error> {
-        let pushed = if blob.size() <= SMALL {
+        let pushed = if is_small(blob) {
             read_small(blob, content).and_then(|bytes| self.push_small(blob, &bytes, session))
         } else {
             self.push_large(blob, content, session)
@@ -107,7 +107,7 @@ impl Repository {
         blob: &Descriptor,
         content: &mut dyn Read,
     ) -> Result<Option<Vec<u8>>, Error> {
-        if blob.size() > SMALL {
+        if !is_small(blob) {
             return Ok(None);
         }
         let bytes = read_small(blob, content);
@@ -206,6 +206,10 @@ impl Repository {
             _ => Ok(Some(answer)),
         }
     }
+}
+
+pub(super) fn is_small(blob: &Descriptor) -> bool {
+    blob.size() <= SMALL
 }
 
 fn read_small(blob: &Descriptor, content: &mut dyn Read) -> Result<Vec<u8>, Fault> {
