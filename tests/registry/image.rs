@@ -1,8 +1,10 @@
 //! A small image, and clients of the tests.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use reuseport::image::descriptor::media_type;
 use reuseport::image::registry::{Client, Error, Options, Patience, Repository};
 use reuseport::image::{Descriptor, Item};
@@ -19,10 +21,8 @@ impl Image {
     /// Another `seed`, other content.
     pub fn new(seed: u32) -> Self {
         let gzip = format!("{}+gzip", media_type::OCI_LAYER);
-        let layers = [1 << 10, 3 << 20].map(|size| {
-            let bytes = noise(seed, size);
-            (Descriptor::of(&gzip, &bytes), bytes)
-        });
+        let layers = [empty_layer(seed), noise(seed, 3 << 20)]
+            .map(|bytes| (Descriptor::of(&gzip, &bytes), bytes));
         let layers = layers.to_vec();
         let ids: Vec<String> = layers
             .iter()
@@ -62,6 +62,15 @@ impl Image {
         let put = repository.put_manifest(tag, &self.manifest);
         put.expect("the manifest is pushed");
     }
+}
+
+/// An archive of nothing, compressed. Another `seed`, another length.
+fn empty_layer(seed: u32) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    for _ in 0..seed + 2 {
+        encoder.write_all(&[0; 512]).expect("it is compressed");
+    }
+    encoder.finish().expect("it is compressed")
 }
 
 /// Bytes that begin as gzip does and do not compress, so that no tool packs them
