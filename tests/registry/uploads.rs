@@ -222,25 +222,29 @@ fn a_store_copies_what_cannot_be_mounted_before_it_names_the_image() {
 }
 
 #[test]
-fn a_store_sends_no_small_blob_that_is_there() {
+fn a_store_sends_nothing_that_is_there() {
     let image = Image::new(1);
-    let server = Server::start(|asked| match asked.method.as_str() {
-        "HEAD" => Reply::new(200),
-        _ => Reply::new(201),
-    });
-    let client = client(Options::default());
-    let name = format!("{}/app:v1", server.host()).parse().expect("a name");
-    let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
-    let (config, bytes) = &image.config;
-    let put = destination.put(config, &mut bytes.as_slice());
-    put.expect("it is on its way");
-    let finished = Box::new(destination).finish(&image.manifest);
-    finished.expect("the image is there");
-    let expected = [
-        format!("HEAD /v2/app/blobs/{}", config.digest()),
-        "PUT /v2/app/manifests/v1".to_owned(),
-    ];
-    assert_eq!(server.lines(), expected);
+    for is_tag_there in [false, true] {
+        let digest = image.manifest.descriptor.digest().to_string();
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "HEAD" if asked.target.contains("/manifests/") && !is_tag_there => Reply::new(404),
+            "HEAD" => Reply::new(200).with("Docker-Content-Digest", &digest),
+            _ => Reply::new(201),
+        });
+        let client = client(Options::default());
+        let name = format!("{}/app:v1", server.host()).parse().expect("a name");
+        let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
+        let (config, bytes) = &image.config;
+        let put = destination.put(config, &mut bytes.as_slice());
+        put.expect("it is on its way");
+        let finished = Box::new(destination).finish(&image.manifest);
+        assert_eq!(finished.expect("the image is there").tag(), Some("v1"));
+        let lines = server.lines();
+        let written = lines.iter().filter(|line| !line.starts_with("HEAD"));
+        let written: Vec<&str> = written.map(String::as_str).collect();
+        let put = ["PUT /v2/app/manifests/v1"];
+        assert_eq!(written, if is_tag_there { &[][..] } else { &put[..] });
+    }
 }
 
 #[test]
@@ -263,6 +267,6 @@ fn a_store_names_no_image_whose_blobs_did_not_arrive() {
         server
             .lines()
             .iter()
-            .all(|line| !line.contains("manifests"))
+            .all(|line| !line.contains("PUT /v2/app/manifests"))
     );
 }

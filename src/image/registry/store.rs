@@ -1,6 +1,7 @@
 //! A registry as a store: an image to read, an image to write.
 
 use std::io::Read;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::client::{Client, Repository};
 use super::crew::Crew;
@@ -30,6 +31,8 @@ pub struct RegistryDestination {
     name: Name,
     tag: String,
     crew: Crew,
+    /// What the tag names as the writing begins: asked beside all else.
+    before: Option<Receiver<Option<Digest>>>,
     /// Those that wait for their blobs, in the order in which they came.
     manifests: Vec<Item>,
 }
@@ -124,8 +127,25 @@ impl RegistryDestination {
             name: name.clone(),
             tag,
             crew: Crew::default(),
+            before: None,
             manifests: Vec::new(),
         })
+    }
+}
+
+impl RegistryDestination {
+    fn look(&mut self) {
+        if self.before.is_some() {
+            return;
+        }
+        let (sender, receiver) = sync_channel(1);
+        self.before = Some(receiver);
+        let (target, tag) = (self.repository.clone(), self.tag.clone());
+        self.crew.give(move || {
+            // Who cannot be asked is told.
+            let _ = sender.send(target.resolve(&tag).unwrap_or(None));
+            Ok(())
+        });
     }
 }
 
@@ -155,6 +175,7 @@ impl Destination for RegistryDestination {
             return Ok(self.repository.push(blob, content, None)?);
         };
         let (target, blob) = (self.repository.clone(), blob.clone());
+        self.look();
         self.crew.give(move || {
             // The shim's layer is the same in every image, and a second run gives
             // the same config: to ask costs a registry less than to take it.
@@ -173,6 +194,13 @@ impl Destination for RegistryDestination {
 
     fn finish(mut self: Box<Self>, top: &Item) -> Result<Reference, ImageError> {
         self.crew.wait()?;
+        // A second run finds all that it would write.
+        let before = self.before.take().and_then(|before| before.recv().ok());
+        if before.flatten().as_ref() == Some(top.descriptor.digest()) {
+            let mut name = self.name;
+            name.tag = Some(self.tag);
+            return Ok(Reference::Registry(name));
+        }
         for item in &self.manifests {
             let digest = item.descriptor.digest().to_string();
             self.repository.put_manifest(&digest, item)?;
