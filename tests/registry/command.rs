@@ -58,6 +58,10 @@ fn an_image_gets_the_shim_and_gives_it_back() {
         ]));
         assert!(config.contains("/.reuseport/libreuseport.so"), "{config}");
 
+        // No program is in it, and its layer is none: the check says which.
+        let checked = run(reuseport().args(["check", &format!("docker://{target}")]));
+        assert_ne!(checked.status, Some(0), "{}", checked.stdout);
+
         // The original, to the byte.
         let back = format!("{host}/base:back");
         let printed =
