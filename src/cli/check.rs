@@ -19,6 +19,7 @@ use crate::bundle::{self, Bundle};
 use crate::environment::{self, Environment};
 use crate::image::Reference;
 use crate::image::check::check;
+use crate::image::registry::Client;
 use crate::program::{Broken, Code, Credentials, Judge, Judgement, Lookup, NotFound, Root};
 use crate::shim::{self, Architecture};
 
@@ -48,6 +49,8 @@ pub(super) struct Arguments {
     /// Exit with 1 where it is uncertain
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    transport: image::Transport,
     /// Look at running processes, and whether their sockets have the option
     #[arg(
         long, value_name = "PID", num_args = 1..,
@@ -107,6 +110,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     } else {
         "/".into()
     };
+    let client = arguments.transport.client();
     let judge = judge(&root, &environment, &directory);
     let commands: Vec<Vec<OsString>> = if arguments.command.is_empty() {
         arguments
@@ -129,7 +133,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     for command in &commands {
         let target = command.join(OsStr::new(" ")).to_string_lossy().into_owned();
         if arguments.command.is_empty() && root.is_host() {
-            match elsewhere(&target) {
+            match elsewhere(&target, &client) {
                 Some(Ok(found)) => {
                     all.extend(found);
                     continue;
@@ -171,10 +175,10 @@ pub(super) fn run(arguments: Arguments) -> u8 {
 
 /// What is found of a target that is no program: an image, each platform of it,
 /// or a bundle. `None` where it is a program.
-fn elsewhere(target: &str) -> Option<Result<Vec<Found>, Refusal>> {
+fn elsewhere(target: &str, client: &Client) -> Option<Result<Vec<Found>, Refusal>> {
     let directory = Path::new(target);
     if Reference::has_transport(target) {
-        Some(of_image(target))
+        Some(of_image(target, client))
     } else if bundle::is_bundle(directory) {
         let found = Bundle::read(directory).and_then(|one| super::bundle::found(directory, &one));
         Some(found.map(|one| vec![one]).map_err(Refusal::fault))
@@ -183,8 +187,8 @@ fn elsewhere(target: &str) -> Option<Result<Vec<Found>, Refusal>> {
     }
 }
 
-fn of_image(target: &str) -> Result<Vec<Found>, Refusal> {
-    let read = image::read(target, &[])?;
+fn of_image(target: &str, client: &Client) -> Result<Vec<Found>, Refusal> {
+    let read = image::read(target, &[], client)?;
     let mut all = Vec::new();
     for picture in read.content.images() {
         let checked = check(&read.source, picture)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::image::{self, Output, Read, Refusal, SUFFIX};
+use super::image::{self, Output, Read, Refusal, SUFFIX, Transport};
 use super::unit::{self, UnitFlags};
 use crate::bundle;
 use crate::image::contents::{self, Content};
@@ -25,6 +25,8 @@ use crate::image::{Digest, Reference};
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    transport: Transport,
     #[command(flatten)]
     unit: UnitFlags,
     /// The unit is of the system in this directory
@@ -57,11 +59,11 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
     if bundle::is_bundle(directory) {
         return super::bundle::eject(directory, arguments.output.in_place);
     }
-    eject(target, &arguments.output).unwrap_or_else(|refusal| refusal.say())
+    eject(target, &arguments.output, &arguments.transport).unwrap_or_else(|refusal| refusal.say())
 }
 
-fn eject(target: &str, output: &Output) -> Result<u8, Refusal> {
-    let read = image::read(target, &output.platform)?;
+fn eject(target: &str, output: &Output, transport: &Transport) -> Result<u8, Refusal> {
+    let read = image::read(target, &output.platform, &transport.client())?;
     let nothing = || Refusal::no(format_args!("{target}: nothing to eject: it holds no shim"));
     let ejected = transform::eject(&read.content)?.ok_or_else(nothing)?;
     let restored = restore(&read, &ejected.content, ejected.base.as_ref())?;
@@ -121,7 +123,7 @@ fn destination(read: &Read, output: &Output, new: &Content) -> Result<Reference,
         return ask("its tag does not end with -reuseport");
     };
     let destination = source.with_tag(tag);
-    let current = store::create(&destination)?.current()?;
+    let current = store::create(&destination, &read.client)?.current()?;
     if current.is_some() && current.as_ref() != image::digest(new) {
         return ask(&format!("{destination} is there, and is another image"));
     }

@@ -16,6 +16,7 @@ use super::{answer, complain, status};
 use crate::image::check::{Checked, shared};
 use crate::image::contents::{self, Content, Picture};
 use crate::image::error::Error;
+use crate::image::registry::{Client, Options};
 use crate::image::store;
 use crate::image::tree::Shared;
 use crate::image::{Digest, Platform, Reference};
@@ -63,6 +64,27 @@ impl Output {
                  or written with --in-place"
             ))),
         }
+    }
+}
+
+/// How registries are spoken to.
+#[derive(Args, Debug)]
+pub(super) struct Transport {
+    /// Speak plain HTTP to registries; this machine's own are spoken to so anyway
+    #[arg(long)]
+    plain_http: bool,
+    /// Trust the certificates in this file as well
+    #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
+    ca_file: Option<PathBuf>,
+}
+
+impl Transport {
+    pub(super) fn client(&self) -> Client {
+        Client::new(Options {
+            plain_http: self.plain_http,
+            ca_file: self.ca_file.clone(),
+            ..Options::from_environment()
+        })
     }
 }
 
@@ -118,6 +140,7 @@ pub(super) struct Read {
     pub(super) content: Content,
     /// The tag that it has in its store.
     pub(super) tag: Option<String>,
+    pub(super) client: Client,
 }
 
 pub(super) fn parse(target: &str) -> Result<Reference, Refusal> {
@@ -125,9 +148,9 @@ pub(super) fn parse(target: &str) -> Result<Reference, Refusal> {
 }
 
 /// Reads what `target` leads to, and selects `platforms` of it.
-pub(super) fn read(target: &str, platforms: &[Platform]) -> Result<Read, Refusal> {
+pub(super) fn read(target: &str, platforms: &[Platform], client: &Client) -> Result<Read, Refusal> {
     let reference = parse(target)?;
-    let mut source = store::open(&reference)?;
+    let mut source = store::open(&reference, client)?;
     let top = source.top()?;
     let named = top
         .descriptor
@@ -139,6 +162,7 @@ pub(super) fn read(target: &str, platforms: &[Platform]) -> Result<Read, Refusal
         source: shared(source),
         content,
         tag,
+        client: client.clone(),
     })
 }
 
@@ -201,7 +225,7 @@ pub(super) fn finish(
         };
         return Ok(answer(escaped_lines(&text).as_bytes()));
     }
-    let target = store::create(destination)?;
+    let target = store::create(destination, &read.client)?;
     let written = {
         let mut source = read.source.borrow_mut();
         contents::write(new, source.as_mut(), target)?

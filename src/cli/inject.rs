@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::host::HostFlags;
-use super::image::{self, First, Output, Read, Refusal, SUFFIX};
+use super::image::{self, First, Output, Read, Refusal, SUFFIX, Transport};
 use super::report::{findings_json, write_findings, write_verdict};
 use super::rules::RuleFlags;
 use super::unit::{self, UnitFlags};
@@ -19,7 +19,8 @@ use crate::image::{Platform, Reference};
 
 /// Put the shim into an image, a bundle or a systemd unit
 ///
-/// TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG].
+/// TARGET is docker://HOST/NAME[:TAG|@DIGEST], oci:DIR[:TAG], oci-archive:FILE[:TAG]
+/// or docker-archive:FILE[:NAME:TAG].
 /// What the image will run is checked first. The result is a new image: TAG-reuseport
 /// in the same directory, or what -t names. Its name and digest are printed.
 ///
@@ -33,6 +34,8 @@ pub(super) struct Arguments {
     rules: RuleFlags,
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    transport: Transport,
     /// Keep images as they are for which there is no shim
     #[arg(long)]
     skip_unsupported: bool,
@@ -109,12 +112,13 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
     let Arguments {
         rules,
         output,
+        transport,
         skip_unsupported,
         force,
         no_check,
         ..
     } = arguments;
-    let read = image::read(target, &output.platform)?;
+    let read = image::read(target, &output.platform, &transport.client())?;
     let destination = destination(&read, &output)?;
     image::check_place(&destination, &read.content)?;
     let request = Request {

@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::image::{self, Refusal};
+use super::image::{self, Refusal, Transport};
 use super::report::escaped;
 use super::{answer, status};
+use crate::image::registry::Client;
 use crate::image::store;
 use crate::image::validate::{Violation, validate};
 
@@ -18,17 +19,20 @@ pub(super) struct Arguments {
     /// Print one JSON array, an object a target
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    transport: Transport,
     /// The images
     #[arg(value_name = "IMAGE", required = true)]
     targets: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> u8 {
+    let client = arguments.transport.client();
     let mut worst = status::DONE;
     let mut text = String::new();
     let mut list = Vec::new();
     for target in &arguments.targets {
-        let found = match examine(target) {
+        let found = match examine(target, &client) {
             Ok(found) => found,
             Err(refusal) => {
                 worst = worst.max(refusal.say());
@@ -51,8 +55,8 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
     answer(text.as_bytes()).max(worst)
 }
 
-fn examine(target: &str) -> Result<Vec<Violation>, Refusal> {
+fn examine(target: &str, client: &Client) -> Result<Vec<Violation>, Refusal> {
     let reference = image::parse(target)?;
-    let mut source = store::open(&reference)?;
+    let mut source = store::open(&reference, client)?;
     Ok(validate(source.as_mut())?)
 }

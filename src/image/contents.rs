@@ -442,7 +442,7 @@ fn put_image(
     for layer in picture.image.layers().map_err(wrong)? {
         match &picture.new_layer {
             Some(new) if new.descriptor.digest() == layer.digest() => {
-                if !destination.reuse(&layer, &source.id())? {
+                if !destination.reuse(&layer, None)? {
                     destination.put(&layer, &mut new.content.as_slice())?;
                 }
             }
@@ -450,7 +450,7 @@ fn put_image(
         }
     }
     let config = picture.image.config_descriptor().map_err(wrong)?;
-    if !destination.reuse(&config, &source.id())? {
+    if !destination.reuse(&config, None)? {
         destination.put(&config, &mut picture.config.as_slice())?;
     }
     Ok(())
@@ -461,7 +461,7 @@ fn carry(
     source: &mut dyn Source,
     destination: &mut dyn Destination,
 ) -> Result<(), Error> {
-    if destination.reuse(blob, &source.id())? {
+    if destination.reuse(blob, Some(&source.id()))? {
         return Ok(());
     }
     let mut content = source.blob(blob)?;

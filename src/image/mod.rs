@@ -14,6 +14,7 @@ pub mod layer;
 pub mod packing;
 pub mod platform;
 pub mod reference;
+pub mod registry;
 pub mod store;
 pub mod tar;
 pub mod transform;

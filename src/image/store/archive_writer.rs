@@ -248,7 +248,7 @@ fn directory(path: &Path) -> &Path {
 }
 
 impl Destination for ArchiveWriter {
-    fn reuse(&mut self, blob: &Descriptor, _: &StoreId) -> Result<bool, Error> {
+    fn reuse(&mut self, blob: &Descriptor, _: Option<&StoreId>) -> Result<bool, Error> {
         let name = blob_name(blob.digest());
         if self.written.contains(&name) {
             return Ok(true);
@@ -342,7 +342,7 @@ impl Destination for ArchiveWriter {
         let Some(_) = &self.old else {
             return Ok(None);
         };
-        match super::open(&self.reference)?.top() {
+        match super::open_file(&self.reference)?.top() {
             Ok(item) => Ok(Some(item.descriptor.digest().clone())),
             Err(Error::NoSuchTag { .. } | Error::SeveralImages { .. }) => Ok(None),
             Err(error) => Err(error),

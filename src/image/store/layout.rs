@@ -281,7 +281,7 @@ impl Writer {
 }
 
 impl Destination for Writer {
-    fn reuse(&mut self, blob: &Descriptor, _: &StoreId) -> Result<bool, Error> {
+    fn reuse(&mut self, blob: &Descriptor, _: Option<&StoreId>) -> Result<bool, Error> {
         // By its size alone: whoever wrote it has held it against its digest.
         let path = self.path.join(blob_name(blob.digest()));
         Ok(is_file_of(&path, blob.size()))

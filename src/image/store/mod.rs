@@ -14,6 +14,7 @@ use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::Error;
 use super::reference::Reference;
+use super::registry::{Client, RegistryDestination, RegistrySource};
 
 /// The most bytes of a manifest or an index. Registries take 4 MiB.
 pub const LARGEST_MANIFEST: u64 = 4 << 20;
@@ -87,12 +88,13 @@ pub trait Source {
 /// put shows under the reference's name only once [`Destination::finish`] is done;
 /// one that is dropped before leaves the old state.
 pub trait Destination {
-    /// Whether the blob is there, or can be taken over from the store `from`
-    /// without a copy (a mount); it is there afterwards.
+    /// Whether the blob is there, or can be taken over without a copy (a mount)
+    /// from the store `from`, which has it; it is there afterwards. `None` where
+    /// it is new, and no store may have it.
     ///
     /// # Errors
     /// Whether it is there cannot be told.
-    fn reuse(&mut self, blob: &Descriptor, from: &StoreId) -> Result<bool, Error>;
+    fn reuse(&mut self, blob: &Descriptor, from: Option<&StoreId>) -> Result<bool, Error>;
 
     /// Writes a config or a layer from `content`, which fails where it is not
     /// what the descriptor says.
@@ -123,11 +125,20 @@ pub trait Destination {
     fn current(&mut self) -> Result<Option<Digest>, Error>;
 }
 
-/// Opens the store of `reference` to read the image that it names.
+/// Opens the store of `reference` to read the image that it names; registries
+/// through `client`.
 ///
 /// # Errors
 /// There is no such store, or it is not one.
-pub fn open(reference: &Reference) -> Result<Box<dyn Source>, Error> {
+pub fn open(reference: &Reference, client: &Client) -> Result<Box<dyn Source>, Error> {
+    match reference {
+        Reference::Registry(name) => Ok(Box::new(RegistrySource::open(client, name)?)),
+        _ => open_file(reference),
+    }
+}
+
+/// The same for what lies in a file or a directory.
+fn open_file(reference: &Reference) -> Result<Box<dyn Source>, Error> {
     Ok(match reference {
         Reference::Layout { path, .. } => {
             let directory = directory::Directory(path.clone());
@@ -146,17 +157,19 @@ pub fn open(reference: &Reference) -> Result<Box<dyn Source>, Error> {
     })
 }
 
-/// Opens the store of `reference` to write an image under that name.
+/// Opens the store of `reference` to write an image under that name; registries
+/// through `client`.
 ///
 /// # Errors
 /// What is there is no such store, or cannot be written.
-pub fn create(reference: &Reference) -> Result<Box<dyn Destination>, Error> {
+pub fn create(reference: &Reference, client: &Client) -> Result<Box<dyn Destination>, Error> {
     Ok(match reference {
         Reference::Layout { .. } => Box::new(layout::Writer::new(reference)?),
         Reference::OciArchive { .. } | Reference::DockerArchive { .. } => {
             Box::new(archive_writer::ArchiveWriter::new(reference)?)
         }
-        Reference::Engine(_) | Reference::Registry(_) | Reference::Bare(_) => {
+        Reference::Registry(name) => Box::new(RegistryDestination::open(client, name)?),
+        Reference::Engine(_) | Reference::Bare(_) => {
             return Err(unsupported(reference));
         }
     })
@@ -165,6 +178,6 @@ pub fn create(reference: &Reference) -> Result<Box<dyn Destination>, Error> {
 fn unsupported(reference: &Reference) -> Error {
     Error::Unsupported {
         reference: Box::new(reference.clone()),
-        what: "this build reads layouts and archives alone: skopeo copies the image into oci:DIR",
+        what: "this build knows no engines: skopeo copies the image into oci:DIR",
     }
 }
