@@ -280,10 +280,7 @@ fn read_image(source: &mut dyn Source, item: Item, document: Document) -> Result
     let config = Descriptor::parse(&document.tree["config"]).map_err(|error| wrong(&error))?;
     if config.kind() != Kind::Config {
         // A signature, a chart, a list of parts: whatever it is, it is not ours.
-        let layers = document.tree["layers"].as_array().into_iter().flatten();
-        let layers = layers.map(Descriptor::parse);
-        let blobs: Result<Vec<_>, _> = std::iter::once(Ok(config)).chain(layers).collect();
-        let blobs = blobs.map_err(|error| wrong(&error))?;
+        let blobs = blobs(&item, &document.tree)?;
         return Ok(Content::Other(item, blobs));
     }
     let bytes = read_config(source, &config)?;
@@ -310,6 +307,14 @@ fn read_image(source: &mut dyn Source, item: Item, document: Document) -> Result
         ours,
         new_layer: None,
     })))
+}
+
+/// The blobs that a manifest names, whatever they are.
+fn blobs(item: &Item, manifest: &Value) -> Result<Vec<Descriptor>, Error> {
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    let all = manifest.get("config").into_iter().chain(layers);
+    let parsed = all.map(Descriptor::parse).collect::<Result<_, _>>();
+    parsed.map_err(|error| malformed(item, &error))
 }
 
 fn is_ours(source: &mut dyn Source, descriptor: &Descriptor) -> Result<bool, Error> {
@@ -426,11 +431,12 @@ fn put_attestation(
         descriptor: descriptor.clone(),
         bytes,
     };
-    let content = read_at(source, item, DEEPEST)?;
-    put_parts(&content, source, destination)?;
-    content
-        .item()
-        .map_or(Ok(()), |item| destination.put_manifest(item))
+    let tree: Value =
+        serde_json::from_slice(&item.bytes).map_err(|error| malformed(&item, &error))?;
+    for blob in blobs(&item, &tree)? {
+        carry(&blob, source, destination)?;
+    }
+    destination.put_manifest(&item)
 }
 
 fn put_image(

@@ -193,6 +193,7 @@ impl Tree {
                 ));
             }
             let (folder, name) = split(&path);
+            self.imply_parents(&mut layer, folder);
             if name == b".wh..wh..opq" {
                 layer.opaque.insert(self.hash(folder));
                 return Ok(());
@@ -201,7 +202,6 @@ impl Tree {
                 layer.removed.insert(self.hash(&join(folder, name)));
                 return Ok(());
             }
-            self.imply_parents(&mut layer, folder);
             let kind = match entry.kind {
                 tar::Kind::Directory => Kind::Directory,
                 tar::Kind::SymbolicLink => Kind::Link(entry.link.clone().into()),

@@ -44,6 +44,10 @@ pub(in crate::image) fn read_index(files: &dyn Files) -> Result<Document, Error>
         path: files.path().to_owned(),
         what,
     };
+    files.path().metadata().map_err(|source| Error::File {
+        path: files.path().to_owned(),
+        source,
+    })?;
     let layout = files.read(LAYOUT, 4096)?;
     let layout = layout.ok_or_else(|| no("no OCI image layout: it has no file oci-layout"))?;
     let version: Value = serde_json::from_slice(&layout).unwrap_or_default();
