@@ -241,4 +241,12 @@ fn what_is_no_image_of_ours_is_named() {
     }
     let said = put("deep", media_type::OCI_INDEX, &itself);
     assert!(said.contains("too deeply"), "{said}");
+    // Few bytes, and a thousand times a thousand times a thousand manifests.
+    let mut wide = json!({"schemaVersion": 2, "manifests": []});
+    for _ in 0..4 {
+        let inner = blob(layout, media_type::OCI_INDEX, wide.to_string().as_bytes());
+        wide["manifests"] = vec![inner; 1000].into();
+    }
+    let said = put("wide", media_type::OCI_INDEX, &wide);
+    assert!(said.contains("more than 1024"), "{said}");
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Instant;
 
-use crate::build::{Image, Layer, digest, inject, oci, validate};
+use crate::build::{Image, Layer, attempt, digest, inject, oci, validate};
 use crate::support::reuseport;
 
 fn image() -> Image {
@@ -100,6 +100,26 @@ fn of_two_at_once_both_are_there() {
     for n in 0..8 {
         validate(&oci(layout, &format!("t{n}")));
     }
+    // A layout that none of them finds there.
+    let new = directory.path().join("new");
+    let children: Vec<Child> = (0..8)
+        .map(|n| start(&source, &oci(&new, &format!("t{n}")), 80 + n))
+        .collect();
+    for mut child in children {
+        assert!(child.wait().expect("ended").success());
+    }
+    for n in 0..8 {
+        validate(&oci(&new, &format!("t{n}")));
+    }
+    // One that was stopped before it had a list, and a folder of other things.
+    let begun = directory.path().join("begun");
+    fs::create_dir_all(begun.join("blobs/sha256")).expect("made");
+    inject(&source, &["-t", &oci(&begun, "x")]);
+    let other = directory.path().join("other");
+    fs::create_dir(&other).expect("made");
+    fs::write(other.join("letter"), "x").expect("written");
+    let outcome = attempt(&["inject", "--no-check", &source, "-t", &oci(&other, "x")]);
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
 }
 
 #[test]
