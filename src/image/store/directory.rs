@@ -1,10 +1,10 @@
 //! The files of a layout that is a directory.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 use super::super::error::Error;
 use super::StoreId;
@@ -73,22 +73,63 @@ impl Files for Directory {
     }
 }
 
-/// Writes `content` to `path` by another name in `directory`, on the same file
-/// system: whoever looks sees the old file or the new one, whole.
-pub(in crate::image) fn write_whole(
-    directory: &Path,
-    path: &Path,
-    content: &mut dyn Read,
-) -> io::Result<()> {
-    let mut file = Builder::new()
-        .prefix(".reuseport-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(directory)?;
-    io::copy(content, file.as_file_mut())?;
-    file.as_file_mut().flush()?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+/// Files that were written under other names, and are to get their own together:
+/// whoever looks sees the old file or the new one, whole.
+#[derive(Debug, Default)]
+pub(in crate::image) struct Pending(Vec<(NamedTempFile, PathBuf)>);
+
+impl Pending {
+    /// The most files that are open at a time.
+    const MOST: usize = 32;
+
+    /// Writes `content` into `directory`, to become `path` on the same file system.
+    pub(in crate::image) fn write(
+        &mut self,
+        directory: &Path,
+        path: PathBuf,
+        content: &mut dyn Read,
+    ) -> io::Result<()> {
+        let mut file = Builder::new()
+            .prefix(".reuseport-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .tempfile_in(directory)?;
+        io::copy(content, file.as_file_mut())?;
+        self.0.push((file, path));
+        if self.0.len() < Self::MOST {
+            return Ok(());
+        }
+        self.finish(&[])
+    }
+
+    /// The size of the file that is to become `path`.
+    pub(in crate::image) fn size(&self, path: &Path) -> Option<u64> {
+        let found = self.0.iter().find(|(_, one)| one == path);
+        found.and_then(|(file, _)| Some(file.as_file().metadata().ok()?.len()))
+    }
+
+    /// Brings the files, and the names in `directories`, to the disk, all at once:
+    /// a file system writes its journal once for all that wait for it. Then gives
+    /// each file its name.
+    pub(in crate::image) fn finish(&mut self, directories: &[PathBuf]) -> io::Result<()> {
+        let files = std::mem::take(&mut self.0);
+        std::thread::scope(|scope| {
+            let of_files = files
+                .iter()
+                .map(|(file, _)| scope.spawn(move || file.as_file().sync_all()));
+            let of_directories = directories
+                .iter()
+                .map(|one| scope.spawn(move || File::open(one)?.sync_all()));
+            let all: Vec<_> = of_files.chain(of_directories).collect();
+            all.into_iter().try_for_each(|one| {
+                let panicked = |_| io::Error::other("a thread ended early");
+                one.join().map_err(panicked)?
+            })
+        })?;
+        for (file, path) in files {
+            file.persist(path)?;
+        }
+        Ok(())
+    }
 }
 
 /// Makes what was renamed in `directory` last.

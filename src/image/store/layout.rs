@@ -12,7 +12,7 @@ use super::super::digest::{Digest, Verifier};
 use super::super::error::Error;
 use super::super::json::Document;
 use super::super::reference::Reference;
-use super::directory::{Directory, Files, sync, write_whole};
+use super::directory::{Directory, Files, Pending};
 use super::{Destination, Item, LARGEST_MANIFEST, Source, StoreId};
 
 /// The annotation of `index.json` that holds a tag.
@@ -44,6 +44,10 @@ pub(in crate::image) fn read_index(files: &dyn Files) -> Result<Document, Error>
         path: files.path().to_owned(),
         what,
     };
+    files.path().metadata().map_err(|source| Error::File {
+        path: files.path().to_owned(),
+        source,
+    })?;
     let layout = files.read(LAYOUT, 4096)?;
     let layout = layout.ok_or_else(|| no("no OCI image layout: it has no file oci-layout"))?;
     let version: Value = serde_json::from_slice(&layout).unwrap_or_default();
@@ -224,6 +228,8 @@ pub(in crate::image) struct Writer {
     path: PathBuf,
     reference: Reference,
     tag: Option<String>,
+    /// Blobs that have no name yet.
+    pending: Pending,
 }
 
 impl Writer {
@@ -236,12 +242,29 @@ impl Writer {
             path: path.clone(),
             reference: reference.clone(),
             tag: tag.clone(),
+            pending: Pending::default(),
         };
-        let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        if path.exists() && !is_empty {
+        let is_begun = this.is_begun().map_err(this.fail(""))?;
+        if path.exists() && !is_begun {
             read_index(&Directory(path.clone()))?;
         }
         Ok(this)
+    }
+
+    /// Whether there is nothing but what a first write puts there, which another
+    /// one may be doing now, or was stopped doing.
+    fn is_begun(&self) -> io::Result<bool> {
+        if !self.path.exists() || self.path.join(INDEX).exists() {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let is_ours = name.as_encoded_bytes().starts_with(b".reuseport-");
+            if !(is_ours || name == "blobs" || name == LAYOUT) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn fail(&self, name: &str) -> impl Fn(io::Error) -> Error {
@@ -260,15 +283,22 @@ impl Writer {
         Ok(path)
     }
 
-    fn put_bytes(&self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), Error> {
+    fn put_bytes(&mut self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), Error> {
         let path = self.place(blob.digest())?;
         let mut verified = Verifier::new(content, blob.digest(), blob.size());
-        let fail = |source| Error::Blob {
+        let written = self.pending.write(&self.path, path, &mut verified);
+        written.map_err(|source| Error::Blob {
             store: self.path.display().to_string(),
             digest: blob.digest().clone(),
             source,
-        };
-        write_whole(&self.path, &path, &mut verified).map_err(fail)
+        })
+    }
+
+    /// Whether the blob is there, or is about to be. By its size alone: whoever
+    /// wrote it has held it against its digest.
+    fn has(&self, blob: &Descriptor) -> bool {
+        let path = self.path.join(blob_name(blob.digest()));
+        is_file_of(&path, blob.size()) || self.pending.size(&path) == Some(blob.size())
     }
 
     fn index(&self) -> Result<Option<Document>, Error> {
@@ -282,9 +312,7 @@ impl Writer {
 
 impl Destination for Writer {
     fn reuse(&mut self, blob: &Descriptor, _: Option<&StoreId>) -> Result<bool, Error> {
-        // By its size alone: whoever wrote it has held it against its digest.
-        let path = self.path.join(blob_name(blob.digest()));
-        Ok(is_file_of(&path, blob.size()))
+        Ok(self.has(blob))
     }
 
     fn put(&mut self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), Error> {
@@ -292,8 +320,7 @@ impl Destination for Writer {
     }
 
     fn put_manifest(&mut self, item: &Item) -> Result<(), Error> {
-        let path = self.path.join(blob_name(item.descriptor.digest()));
-        if is_file_of(&path, item.descriptor.size()) {
+        if self.has(&item.descriptor) {
             return Ok(());
         }
         self.put_bytes(&item.descriptor, &mut item.bytes.as_slice())
@@ -301,29 +328,33 @@ impl Destination for Writer {
 
     fn finish(mut self: Box<Self>, top: &Item) -> Result<Reference, Error> {
         self.put_manifest(top)?;
-        for directory in ["blobs/sha256", "blobs/sha512"] {
-            let path = self.path.join(directory);
-            if path.exists() {
-                sync(&path).map_err(self.fail(directory))?;
-            }
-        }
+        self.pending.finish(&[]).map_err(self.fail("blobs"))?;
         // Whoever else changes the list now waits, and sees this change.
         let lock = File::open(&self.path).and_then(|directory| {
             directory.lock()?;
             Ok(directory)
         });
         let lock = lock.map_err(self.fail(""))?;
-        let layout = self.path.join(LAYOUT);
-        if !layout.exists() {
-            write_whole(&self.path, &layout, &mut &*LAYOUT_TEXT).map_err(self.fail(LAYOUT))?;
-        }
+        let mut directories: Vec<PathBuf> = ["blobs/sha256", "blobs/sha512"]
+            .iter()
+            .map(|one| self.path.join(one))
+            .collect();
+        directories.retain(|one| one.exists());
         let index = self.index()?.unwrap_or_else(empty_index);
         let tag = self.tag.as_deref();
         let top = named(&top.descriptor, tag, None);
         let index = list(&index, &top, |entry| has_tag(entry, tag)).to_bytes();
-        let path = self.path.join(INDEX);
-        write_whole(&self.path, &path, &mut index.as_slice()).map_err(self.fail(INDEX))?;
-        sync(&self.path).map_err(self.fail(""))?;
+        let mut files = Pending::default();
+        let layout = self.path.join(LAYOUT);
+        if !layout.exists() {
+            files
+                .write(&self.path, layout, &mut &*LAYOUT_TEXT)
+                .map_err(self.fail(LAYOUT))?;
+        }
+        files
+            .write(&self.path, self.path.join(INDEX), &mut index.as_slice())
+            .and_then(|()| files.finish(&directories))
+            .map_err(self.fail(INDEX))?;
         drop(lock);
         Ok(self.reference)
     }
