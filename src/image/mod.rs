@@ -5,6 +5,7 @@
 
 pub mod descriptor;
 pub mod digest;
+pub mod engine;
 pub mod error;
 pub mod platform;
 pub mod reference;
