@@ -1,0 +1,281 @@
+//! Docker's daemon.
+
+use std::fs;
+
+use reuseport::image::Digest;
+use reuseport::image::engine::{Base, Change, Committed, Engine, Kind, Loaded};
+use serde_json::{Value, json};
+
+use crate::port::Port;
+use crate::support::output;
+use crate::{daemon, fixture, serve, support};
+
+/// A tar archive of the shim, as a layer has it.
+pub fn layer() -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at(".reuseport")).expect("a folder");
+    support::copy(support::shim(), &at(".reuseport/libreuseport.so"));
+    let mut tar = support::command("tar");
+    tar.args(["--create", "--file"]).arg(at("layer.tar"));
+    output(
+        tar.arg("--directory")
+            .arg(directory.path())
+            .arg(".reuseport"),
+    );
+    fs::read(at("layer.tar")).expect("the layer")
+}
+
+/// What inject makes of the image `from`, as `to`.
+fn commit(engine: &Engine, from: &str, to: &str) -> Committed {
+    let base = engine.image(from).expect("the base");
+    let mut config = base.config().clone();
+    let preload = json!("LD_PRELOAD=/.reuseport/libreuseport.so");
+    config["Env"].as_array_mut().expect("a list").push(preload);
+    assert!(Engine::can_commit(&base, &config));
+    let change = Change {
+        config: &config,
+        layer: &layer(),
+        comment: &format!("reuseport base={}", base.id),
+        name: to,
+    };
+    engine.commit(&base, &change).expect("the commit")
+}
+
+#[test]
+fn docker_commits_a_layer_and_a_config() {
+    let Some(docker) = daemon::docker("docker_commits_a_layer_and_a_config") else {
+        return;
+    };
+    let engine = docker.engine();
+    assert_eq!(engine.kind(), Kind::Docker);
+    fixture::load(&docker, "redis:plain", fixture::config());
+    let before = docker.rest();
+    let port = Port::free();
+    serve::assert_not_shared(&docker, "redis:plain", port.number);
+
+    let made = commit(&engine, "redis:plain", "redis:shared");
+    serve::assert_shared(&docker, "redis:shared", port.number);
+    let base = engine.image("redis:plain").expect("the base");
+    assert_eq!(
+        engine.base(&made.image).expect("the base"),
+        Base::Here(base.clone())
+    );
+    assert_eq!(made.image.tags(), ["redis:shared"]);
+
+    // What is not lost: author, health check, shell and the rest of what Docker
+    // knows. What it does not know it does not show either.
+    let shown: Vec<String> = made.losses.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, Vec::<String>::new());
+    let (mut was, mut is) = (base.config().clone(), made.image.config().clone());
+    for field in [
+        "Healthcheck",
+        "Shell",
+        "OnBuild",
+        "Volumes",
+        "Labels",
+        "ArgsEscaped",
+    ] {
+        assert_ne!(was[field], Value::Null, "{field}");
+        assert_eq!(was[field], is[field], "{field}");
+    }
+    was["Env"].take();
+    is["Env"].take();
+    assert_eq!(was, is);
+
+    // Once more takes the place of the first, which is gone.
+    let again = commit(&engine, "redis:plain", "redis:shared");
+    assert_ne!(made.image.id, again.image.id);
+    let first = made.image.id.to_string();
+    assert_eq!(engine.inspect(&first).expect("an answer"), None);
+
+    engine.tag(&base.id, "redis:back").expect("the tag");
+    let back = engine.image("redis:back").expect("the image");
+    assert_eq!(back.id, base.id);
+    serve::assert_not_shared(&docker, "redis:back", port.number);
+    assert_eq!(docker.rest(), before);
+}
+
+#[test]
+fn docker_keeps_the_layer_below_a_volume() {
+    let Some(docker) = daemon::docker("docker_keeps_the_layer_below_a_volume") else {
+        return;
+    };
+    let mut config = fixture::config();
+    config["config"]["Volumes"] = json!({"/.reuseport": {}, "/data": {}});
+    fixture::load(&docker, "redis:volume", config);
+    let before = docker.rest();
+    let volumes = docker.ask(&["volume", "ls", "--quiet"]);
+    let made = commit(&docker.engine(), "redis:volume", "redis:volume-shared");
+    assert_eq!(made.losses, []);
+    let files = docker.engine();
+    let files = files.files(&made.image).expect("a container");
+    let stat = files.stat("/.reuseport/libreuseport.so").expect("a stat");
+    let shim = fs::metadata(support::shim()).expect("the shim");
+    assert_eq!(stat.map(|stat| stat.size), Some(shim.len()));
+    files.remove().expect("it goes");
+    assert_eq!(docker.ask(&["volume", "ls", "--quiet"]), volumes);
+    assert_eq!(docker.rest(), before);
+}
+
+#[test]
+fn docker_says_what_its_commit_has_lost() {
+    let Some(docker) = daemon::docker("docker_says_what_its_commit_has_lost") else {
+        return;
+    };
+    fixture::load(&docker, "redis:lossy", fixture::config());
+    let engine = docker.engine();
+    let base = engine.image("redis:lossy").expect("the base");
+    let mut config = base.config().clone();
+    config["MadeUp"] = json!({"a": 1});
+    let change = Change {
+        config: &config,
+        layer: &layer(),
+        comment: "reuseport base=unknown",
+        name: "redis:lost",
+    };
+    let made = engine.commit(&base, &change).expect("the commit");
+    let shown: Vec<String> = made.losses.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, [r#"Config.MadeUp is lost: it was {"a":1}"#]);
+    assert_eq!(engine.base(&made.image).expect("none"), Base::NotRecorded);
+    assert!(!Engine::can_commit(&made.image, &json!({"Env": []})));
+}
+
+#[test]
+fn docker_shows_single_files() {
+    let Some(docker) = daemon::docker("docker_shows_single_files") else {
+        return;
+    };
+    shows_single_files(&docker);
+}
+
+pub fn shows_single_files(daemon: &daemon::Daemon) {
+    fixture::load(daemon, "redis:files", fixture::config());
+    let before = daemon.rest();
+    let engine = daemon.engine();
+    let image = engine.image("redis:files").expect("the image");
+    let files = engine.files(&image).expect("a container");
+    let stat = |path: &str| files.stat(path).expect("a stat");
+    let server = stat("/bin/redis-server").expect("it is there");
+    assert_eq!((server.mode, server.link), (0o100_755, None));
+    let host = fs::metadata("/usr/bin/redis-server").expect("the server");
+    assert_eq!(server.size, host.len());
+    let link = stat("/data/server").expect("it is there");
+    assert_eq!(link.mode, 0o120_777);
+    let target = link.link.expect("a link");
+    assert_eq!(target.to_str(), Some("/usr/bin/redis-server"));
+    assert_eq!(stat("/usr").map(|usr| usr.mode), Some(0o040_755));
+    assert_eq!(stat("/missing/file"), None);
+    assert!(files.read("/missing").expect("an answer").is_none());
+    let mut archive = files.read("/usr/bin/sh").expect("an answer").expect("it");
+    let mut tar = support::command("tar")
+        .args(["--extract", "--to-stdout"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("tar");
+    let mut input = tar.stdin.take().expect("a pipe");
+    let feeder = std::thread::spawn(move || std::io::copy(&mut archive, &mut input));
+    let read = tar.wait_with_output().expect("its output").stdout;
+    feeder.join().expect("no panic").expect("all of it");
+    assert!(read == fs::read("/bin/sh").expect("the shell"));
+    drop(files);
+    assert_eq!(daemon.rest(), before);
+}
+
+#[test]
+fn docker_gives_and_takes_whole_images() {
+    let Some(docker) = daemon::docker("docker_gives_and_takes_whole_images") else {
+        return;
+    };
+    gives_and_takes_whole_images(&docker, "redis:whole");
+}
+
+/// An archive that cannot be read.
+struct Broken;
+
+impl std::io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("the disk is on fire"))
+    }
+}
+
+/// What is saved, removed and loaded is the same image, made-up fields included:
+/// its name is the digest of its config.
+pub fn gives_and_takes_whole_images(daemon: &daemon::Daemon, name: &str) {
+    fixture::load(daemon, name, fixture::config());
+    let engine = daemon.engine();
+    let image = engine.image(name).expect("the image");
+    let (_, mut archive) = engine.save(name, &image).expect("an archive");
+    let mut file = tempfile::tempfile().expect("a file");
+    std::io::copy(&mut archive, &mut file).expect("all of it");
+    daemon.ask(&["rmi", name]);
+    assert_eq!(engine.inspect(name).expect("an answer"), None);
+    std::io::Seek::rewind(&mut file).expect("its start");
+    let loaded = engine.load(&mut file).expect("it is loaded");
+    let names = image.tags().into_iter().map(str::to_owned).collect();
+    assert_eq!(
+        loaded,
+        Loaded {
+            names,
+            ids: Vec::new()
+        }
+    );
+    let back = engine.image(name).expect("it is back");
+    assert_eq!(back.id, image.id);
+
+    let garbage = "no archive at all".repeat(1000);
+    let error = engine
+        .load(&mut garbage.as_bytes())
+        .expect_err("no archive");
+    assert!(error.to_string().contains("load"), "{error}");
+    let error = engine.load(&mut Broken).expect_err("no archive");
+    assert_eq!(error.to_string(), "the disk is on fire");
+}
+
+#[test]
+fn docker_lists_what_is_near() {
+    let Some(docker) = daemon::docker("docker_lists_what_is_near") else {
+        return;
+    };
+    fixture::load(&docker, "near:6", fixture::config());
+    let error = docker.engine().image("near:7").expect_err("not there");
+    assert_eq!(
+        error.to_string(),
+        "Docker has no image near:7; it has near:6"
+    );
+}
+
+#[test]
+fn docker_loses_what_the_dead_have_left() {
+    let Some(docker) = daemon::docker("docker_loses_what_the_dead_have_left") else {
+        return;
+    };
+    fixture::load(&docker, "redis:dead", fixture::config());
+    let before = docker.rest();
+    // Made by a run that another process could not take away.
+    let engine = docker.engine();
+    let image = engine.image("redis:dead").expect("the image");
+    let files = engine.files(&image).expect("a container");
+    let (names, _) = docker.rest();
+    let mine = names.iter().find(|name| name.starts_with("reuseport-"));
+    let mine = mine.expect("a name").clone();
+    let process = std::process::id().to_string();
+    let dead = mine.replace(&format!("-{process}-"), "-4194305-");
+    assert_ne!(mine, dead);
+    docker.ask(&["rename", &mine, &dead]);
+    docker.ask(&["tag", "redis:dead", &format!("reuseport-pending:{dead}")]);
+    drop(files);
+    assert!(docker.rest().0.contains(&dead));
+    engine
+        .files(&image)
+        .expect("another")
+        .remove()
+        .expect("it goes");
+    assert_eq!(docker.rest(), before);
+    let pending = docker.ask(&["images", "--quiet", "reuseport-pending"]);
+    assert_eq!(pending, "");
+    let still = engine.image("redis:dead").expect("the image");
+    assert_eq!(still.id, image.id);
+    assert_ne!(image.id, Digest::of(b""));
+}
