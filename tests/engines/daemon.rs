@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use reuseport::image::engine::{Address, Engine};
 
+use crate::port::Port;
 use crate::support;
 
 /// How long an engine may take to start.
@@ -17,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An engine that runs until the tests have ended.
 pub struct Daemon {
     pub socket: PathBuf,
+    /// Where Docker listens with TLS, too; the certificates lie beside the socket.
+    pub tls: Option<(Port, String)>,
     /// The engine's own client, with what it needs before its command.
     client: Vec<String>,
     /// Ends with this process, however that ends: see [`KEEPER`].
@@ -89,10 +92,31 @@ fn folder() -> PathBuf {
     folder.expect("a folder").keep()
 }
 
+/// Makes an authority, and certificates of it for the engine and for who calls.
+const CERTIFY: &str = r#"
+cd "$1"
+openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=authority -keyout ca.key -out ca.pem
+for name in engine client; do
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=$name" -keyout "$name.key" -out "$name.csr"
+    printf 'subjectAltName=IP:127.0.0.1
+extendedKeyUsage=serverAuth,clientAuth
+' >"$name.ext"
+    openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial \
+        -extfile "$name.ext" -out "$name.pem"
+done
+ln -s client.pem cert.pem
+ln -s client.key key.pem
+"#;
+
 fn start_docker() -> Daemon {
     let directory = folder();
     let below = |name: &str| text(directory.join(name));
     let host = format!("unix://{}", below("sock"));
+    let port = Port::free();
+    let tls = format!("tcp://127.0.0.1:{}", port.number);
+    let mut certify = support::command("sh");
+    let certified = support::run(certify.args(["-c", CERTIFY, "sh"]).arg(&directory));
+    assert_eq!(certified.status, Some(0), "{}", certified.stderr);
     let engine = [
         "dockerd",
         "--host",
@@ -106,9 +130,20 @@ fn start_docker() -> Daemon {
         // Containers share the host's network, as those that share a port do.
         "--bridge=none",
         "--iptables=false",
+        "--host",
+        &tls,
+        "--tlsverify",
+        "--tlscacert",
+        &below("ca.pem"),
+        "--tlscert",
+        &below("engine.pem"),
+        "--tlskey",
+        &below("engine.key"),
     ];
     let client = ["docker", "--host", &host];
-    Daemon::start(&directory, &engine, &client, "")
+    let mut daemon = Daemon::start(&directory, &engine, &client, "");
+    daemon.tls = Some((port, tls));
+    daemon
 }
 
 fn start_podman() -> Daemon {
@@ -154,6 +189,7 @@ impl Daemon {
             .expect("sh starts");
         let daemon = Self {
             socket,
+            tls: None,
             client: client.iter().map(|&word| word.to_owned()).collect(),
             _keeper: keeper,
         };

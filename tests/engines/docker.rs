@@ -1,9 +1,10 @@
 //! Docker's daemon.
 
 use std::fs;
+use std::path::Path;
 
 use reuseport::image::Digest;
-use reuseport::image::engine::{Base, Change, Committed, Engine, Kind, Loaded};
+use reuseport::image::engine::{Base, Change, Committed, Engine, Kind, Loaded, candidates};
 use serde_json::{Value, json};
 
 use crate::port::Port;
@@ -234,6 +235,47 @@ pub fn gives_and_takes_whole_images(daemon: &daemon::Daemon, name: &str) {
 }
 
 #[test]
+fn docker_answers_over_tls() {
+    let Some(docker) = daemon::docker("docker_answers_over_tls") else {
+        return;
+    };
+    let (_, address) = docker.tls.as_ref().expect("it listens");
+    let certificates = docker.socket.parent().and_then(Path::to_str);
+    let certificates = certificates.expect("UTF-8");
+    let connect = |variables: &[(&str, &str)]| {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Engine::first(candidates(variable).expect("an address"))
+    };
+    let host = ("DOCKER_HOST", address.as_str());
+    let path = ("DOCKER_CERT_PATH", certificates);
+    let verify = ("DOCKER_TLS_VERIFY", "1");
+    let engine = connect(&[host, path, verify]).expect("it answers");
+    assert_eq!(engine.kind(), Kind::Docker);
+
+    let empty = tempfile::tempdir().expect("a folder");
+    let nothing = empty.path().to_str().expect("UTF-8");
+    let none = connect(&[host, ("DOCKER_CERT_PATH", nothing), verify]);
+    let message = none.expect_err("no authority").to_string();
+    assert!(message.contains("ca.pem: No such file"), "{message}");
+    let clear = connect(&[host]).expect_err("it wants TLS").to_string();
+    assert!(clear.contains("(DOCKER_HOST): 400: "), "{clear}");
+    fs::copy(
+        docker.socket.with_file_name("engine.key"),
+        empty.path().join("ca.pem"),
+    )
+    .expect("a file");
+    let none = connect(&[host, ("DOCKER_CERT_PATH", nothing), verify]);
+    let message = none.expect_err("a key is no authority").to_string();
+    assert!(
+        message.contains("ca.pem: it holds no certificate"),
+        "{message}"
+    );
+}
+
+#[test]
 fn docker_lists_what_is_near() {
     let Some(docker) = daemon::docker("docker_lists_what_is_near") else {
         return;
@@ -243,6 +285,28 @@ fn docker_lists_what_is_near() {
     assert_eq!(
         error.to_string(),
         "Docker has no image near:7; it has near:6"
+    );
+}
+
+#[test]
+fn an_engine_that_is_not_there_is_named() {
+    let missing = tempfile::tempdir().expect("a folder");
+    let runtime = missing.path().to_str().expect("UTF-8").to_owned();
+    let variable = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| runtime.clone());
+    let all = candidates(variable).expect("the default ones");
+    let ours = all
+        .into_iter()
+        .filter(|one| one.address.to_string().starts_with(&runtime));
+    let error = Engine::first(ours.collect()).expect_err("none is there");
+    let at = |name: &str| format!("{runtime}/{name} (the default): No such file or directory");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "no container engine answers: {} (os error 2); {} (os error 2). \
+             Start one, or name its socket in DOCKER_HOST",
+            at("docker.sock"),
+            at("podman/podman.sock"),
+        )
     );
 }
 

@@ -75,6 +75,8 @@ pub fn config() -> Value {
 pub fn load(daemon: &Daemon, name: &str, mut config: Value) {
     let layer = root();
     let diff_id = Digest::of(&fs::read(&layer).expect("the layer"));
+    // Another image under each name: what one test removes is no other's.
+    config["config"]["Labels"]["org.example.name"] = name.into();
     config["rootfs"] = json!({"type": "layers", "diff_ids": [diff_id.to_string()]});
     let config = config.to_string();
     let id = Digest::of(config.as_bytes());

@@ -11,6 +11,7 @@ use ureq::{Agent, AsSendBody, Body, SendBody};
 use super::address::Address;
 use super::error::EngineError;
 use super::socket::{NoResolver, UnixConnector};
+use super::tls::{self, BadCertificates};
 
 /// How long an engine may take to say who it is. Other calls may take as long as
 /// they need: loading an image takes minutes.
@@ -83,21 +84,28 @@ pub(super) enum Content<'a> {
 }
 
 impl Client {
-    pub(super) fn new(address: Address) -> Self {
+    pub(super) fn new(address: Address) -> Result<Self, BadCertificates> {
+        let tls = match &address {
+            Address::Tcp { tls, .. } => tls.as_ref(),
+            Address::Unix(_) => None,
+        };
         // A refusal's body says why.
-        let config = Agent::config_builder()
+        let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
-            .user_agent(concat!("reuseport/", env!("CARGO_PKG_VERSION")))
-            .build();
+            .user_agent(concat!("reuseport/", env!("CARGO_PKG_VERSION")));
+        if let Some(tls) = tls {
+            config = config.tls_config(tls::config(tls)?);
+        }
+        let config = config.build();
         let agent = match &address {
             Address::Unix(path) => {
                 Agent::with_parts(config, UnixConnector(path.clone()), NoResolver)
             }
-            Address::Tcp(_) => config.into(),
+            Address::Tcp { .. } => config.into(),
         };
-        Self { agent, address }
+        Ok(Self { agent, address })
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -161,14 +169,15 @@ impl Client {
         content: Content,
         limit: Option<Duration>,
     ) -> Result<Response<Body>, EngineError> {
-        let host = match &self.address {
+        let (scheme, host) = match &self.address {
             // Engines look at no Host on a socket, but want one.
-            Address::Unix(_) => "engine",
-            Address::Tcp(host) => host,
+            Address::Unix(_) => ("http", "engine"),
+            Address::Tcp { host, tls: None } => ("http", host.as_str()),
+            Address::Tcp { host, .. } => ("https", host.as_str()),
         };
         let request = Request::builder()
             .method(call.method.clone())
-            .uri(format!("http://{host}{}", call.target()));
+            .uri(format!("{scheme}://{host}{}", call.target()));
         let json = ("Content-Type", "application/json");
         let tar = ("Content-Type", "application/x-tar");
         let sent = match content {
@@ -213,7 +222,7 @@ impl Client {
         EngineError::Failed {
             address: self.address.clone(),
             call: format!("{} {}", call.method, call.path),
-            error,
+            error: Box::new(error),
         }
     }
 

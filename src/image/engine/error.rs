@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::address::Address;
 use super::find::{BadSetting, Candidate};
+use super::tls::BadCertificates;
 
 /// A container engine did not do what was asked.
 #[derive(Debug, Error)]
@@ -14,6 +15,9 @@ pub enum EngineError {
     /// What the caller's environment says of the engine is of no use.
     #[error(transparent)]
     Setting(#[from] BadSetting),
+    /// The certificates for an engine are of no use.
+    #[error(transparent)]
+    Certificates(#[from] BadCertificates),
     /// No engine answers.
     #[error("no container engine answers: {}", Tried(.0))]
     NoEngine(Vec<Attempt>),
@@ -25,7 +29,7 @@ pub enum EngineError {
         /// The method and path.
         call: String,
         /// What went wrong.
-        error: ureq::Error,
+        error: Box<ureq::Error>,
     },
     /// The engine refused a call.
     #[error("the container engine at {address}: {call}: {status}: {reason}")]
@@ -111,11 +115,10 @@ impl fmt::Display for Tried<'_> {
             write!(formatter, "({}): ", candidate.origin)?;
             match error {
                 // Which engine it was has just been said.
-                EngineError::Failed {
-                    error: ureq::Error::Io(error),
-                    ..
-                } => write!(formatter, "{error}")?,
-                EngineError::Failed { error, .. } => write!(formatter, "{error}")?,
+                EngineError::Failed { error, .. } => match &**error {
+                    ureq::Error::Io(error) => write!(formatter, "{error}")?,
+                    error => write!(formatter, "{error}")?,
+                },
                 EngineError::Refused { status, reason, .. } => {
                     write!(formatter, "{status}: {reason}")?;
                 }

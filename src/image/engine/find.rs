@@ -11,6 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::address::{Address, BadAddress};
+use super::tls::Tls;
 use crate::image::digest::Digest;
 
 /// An engine that may be there.
@@ -85,14 +86,22 @@ pub enum BadSetting {
 pub fn candidates(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Candidate>, BadSetting> {
     // To Docker's client, too, an empty variable is one that is not set.
     let set = |name| variable(name).filter(|value| !value.is_empty());
-    let tls = set("DOCKER_TLS_VERIFY").is_some();
-    let named = |name| set(name).map(|text| chosen(Origin::Variable(name), text, tls));
-    if let Some(only) = named("DOCKER_HOST") {
-        return Ok(vec![only?]);
-    }
     let configuration = set("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| Some(Path::new(&set("HOME")?).join(".docker")));
+    let verify = set("DOCKER_TLS_VERIFY").is_some();
+    let certificates = set("DOCKER_CERT_PATH").map(PathBuf::from);
+    let tls = certificates
+        .or_else(|| configuration.clone())
+        .filter(|_| verify || set("DOCKER_TLS").is_some())
+        .map(|certificates| Tls {
+            certificates,
+            verify,
+        });
+    let named = |name| set(name).map(|text| chosen(Origin::Variable(name), text, tls.clone()));
+    if let Some(only) = named("DOCKER_HOST") {
+        return Ok(vec![only?]);
+    }
     if let Some(directory) = configuration
         && let Some(only) = context(&directory, set("DOCKER_CONTEXT"))?
     {
@@ -116,7 +125,7 @@ pub fn candidates(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Candi
     Ok(sockets.into_iter().flatten().map(candidate).collect())
 }
 
-fn chosen(origin: Origin, address: String, tls: bool) -> Result<Candidate, BadSetting> {
+fn chosen(origin: Origin, address: String, tls: Option<Tls>) -> Result<Candidate, BadSetting> {
     match Address::parse(&address, tls) {
         Ok(address) => Ok(Candidate { address, origin }),
         Err(error) => Err(BadSetting::Address {
@@ -151,11 +160,14 @@ fn context(directory: &Path, named: Option<String>) -> Result<Option<Candidate>,
         let problem = "no Endpoints.docker.Host".to_owned();
         return Err(BadSetting::Content { path, problem });
     };
-    let tls = directory
+    let certificates = directory
         .join("contexts/tls")
         .join(digest.hex())
-        .join("docker")
-        .exists();
+        .join("docker");
+    let tls = certificates.exists().then(|| Tls {
+        certificates,
+        verify: endpoint["SkipTLSVerify"] != true,
+    });
     chosen(Origin::Context(name), address.to_owned(), tls).map(Some)
 }
 

@@ -16,6 +16,7 @@ mod images;
 mod leftover;
 mod load;
 mod socket;
+mod tls;
 
 use ureq::http::Method;
 
@@ -26,6 +27,7 @@ pub use error::{Attempt, EngineError};
 pub use find::{BadSetting, Candidate, Origin, candidates};
 pub use images::{Base, Inspected};
 pub use load::{Format, Loaded};
+pub use tls::{BadCertificates, Tls};
 
 use client::{Call, Client, Content};
 
@@ -94,7 +96,7 @@ impl Engine {
     /// # Errors
     /// It does not answer, or not as an engine does.
     pub fn connect(address: Address) -> Result<Self, EngineError> {
-        let client = Client::new(address);
+        let client = Client::new(address)?;
         let answer = client.version()?;
         let call = Call::new(Method::GET, "/version");
         let theirs = answer["ApiVersion"].as_str().and_then(parse_version);
