@@ -3,13 +3,20 @@
 //! Stores ([`store`]) read and write; edits are pure functions from the bytes of
 //! one image to those of another, and can be called on any.
 
+pub mod contents;
 pub mod descriptor;
 pub mod digest;
+pub mod edit;
 pub mod engine;
 pub mod error;
+pub mod json;
+pub mod layer;
+pub mod packing;
 pub mod platform;
 pub mod reference;
 pub mod store;
+pub mod tar;
+pub mod transform;
 
 pub use descriptor::{Compression, Descriptor, Family, Kind};
 pub use digest::Digest;
