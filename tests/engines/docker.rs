@@ -3,44 +3,31 @@
 use std::fs;
 use std::path::Path;
 
-use reuseport::image::Digest;
-use reuseport::image::engine::{Base, Change, Committed, Engine, Kind, Loaded, candidates};
+use reuseport::image::engine::{
+    Base, Change, Committed, Engine, Inspected, Kind, Loaded, candidates,
+};
+use reuseport::image::transform::Request;
+use reuseport::image::{Compression, Digest, Family, layer};
+use reuseport::rules::Variable;
+use reuseport::shim;
 use serde_json::{Value, json};
 
 use crate::port::Port;
-use crate::support::output;
 use crate::{daemon, fixture, serve, support};
 
-/// A tar archive of the shim, as a layer has it.
-pub fn layer() -> Vec<u8> {
-    let directory = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| directory.path().join(name);
-    fs::create_dir(at(".reuseport")).expect("a folder");
-    support::copy(support::shim(), &at(".reuseport/libreuseport.so"));
-    let mut tar = support::command("tar");
-    tar.args(["--create", "--file"]).arg(at("layer.tar"));
-    output(
-        tar.arg("--directory")
-            .arg(directory.path())
-            .arg(".reuseport"),
-    );
-    fs::read(at("layer.tar")).expect("the layer")
+/// Puts the shim into the image `from`, as `to`, for the ports `ports`.
+fn inject(engine: &Engine, from: &str, to: &str, ports: &str) -> Committed {
+    let image = engine.image(from).expect("the image");
+    let mut request = Request::default();
+    if !ports.is_empty() {
+        request.rules.set(Variable::Port, ports.into());
+    }
+    let made = engine.inject(&image, &request, &[], to).expect("a commit");
+    made.expect("no archive is needed")
 }
 
-/// What inject makes of the image `from`, as `to`.
-fn commit(engine: &Engine, from: &str, to: &str) -> Committed {
-    let base = engine.image(from).expect("the base");
-    let mut config = base.config().clone();
-    let preload = json!("LD_PRELOAD=/.reuseport/libreuseport.so");
-    config["Env"].as_array_mut().expect("a list").push(preload);
-    assert!(Engine::can_commit(&base, &config));
-    let change = Change {
-        config: &config,
-        layer: &layer(),
-        comment: &format!("reuseport base={}", base.id),
-        name: to,
-    };
-    engine.commit(&base, &change).expect("the commit")
+fn environment(image: &Inspected) -> Value {
+    image.config()["Env"].clone()
 }
 
 #[test]
@@ -55,7 +42,7 @@ fn docker_commits_a_layer_and_a_config() {
     let port = Port::free();
     serve::assert_not_shared(&docker, "redis:plain", port.number);
 
-    let made = commit(&engine, "redis:plain", "redis:shared");
+    let made = inject(&engine, "redis:plain", "redis:shared", "");
     serve::assert_shared(&docker, "redis:shared", port.number);
     let base = engine.image("redis:plain").expect("the base");
     assert_eq!(
@@ -84,17 +71,59 @@ fn docker_commits_a_layer_and_a_config() {
     is["Env"].take();
     assert_eq!(was, is);
 
-    // Once more takes the place of the first, which is gone.
-    let again = commit(&engine, "redis:plain", "redis:shared");
-    assert_ne!(made.image.id, again.image.id);
+    // Once more takes the place of the first, which is gone: one layer, the new
+    // rules, and nothing of the old ones.
+    let again = inject(&engine, "redis:shared", "redis:shared", "1,2");
     let first = made.image.id.to_string();
     assert_eq!(engine.inspect(&first).expect("an answer"), None);
+    let third = inject(&engine, "redis:shared", "redis:shared", "");
+    assert_eq!(third.image.layers().len(), base.layers().len() + 1);
+    assert_eq!(environment(&third.image), environment(&made.image));
+    assert_ne!(environment(&third.image), environment(&again.image));
+    assert_eq!(
+        engine.base(&third.image).expect("the base"),
+        Base::Here(base.clone())
+    );
 
-    engine.tag(&base.id, "redis:back").expect("the tag");
-    let back = engine.image("redis:back").expect("the image");
+    // What was there before comes back, and what was made is gone.
+    let back = engine
+        .eject(&third.image, "redis:shared")
+        .expect("an answer");
+    assert_eq!(back, Some(base.clone()));
+    let back = engine.image("redis:shared").expect("the image");
     assert_eq!(back.id, base.id);
-    serve::assert_not_shared(&docker, "redis:back", port.number);
+    serve::assert_not_shared(&docker, "redis:shared", port.number);
     assert_eq!(docker.rest(), before);
+}
+
+#[test]
+fn docker_gives_no_base_back_that_something_was_built_on() {
+    let test = "docker_gives_no_base_back_that_something_was_built_on";
+    let Some(docker) = daemon::docker(test) else {
+        return;
+    };
+    let engine = docker.engine();
+    fixture::load(&docker, "built:plain", fixture::config());
+    inject(&engine, "built:plain", "built:shared", "");
+    docker.ask(&["create", "--name", "built", "built:shared"]);
+    docker.ask(&["commit", "--change", "ENV B=c", "built", "built:on"]);
+    docker.ask(&[
+        "commit",
+        "--message",
+        "reuseport base=x",
+        "built",
+        "built:lie",
+    ]);
+    docker.ask(&["rm", "--volumes", "built"]);
+    for name in ["built:plain", "built:on", "built:lie"] {
+        let image = engine.image(name).expect("the image");
+        assert_eq!(engine.eject(&image, "built:back").expect("an answer"), None);
+        assert_eq!(engine.inspect("built:back").expect("an answer"), None);
+    }
+    // The shim is in it, and cannot be taken out by a commit.
+    let image = engine.image("built:on").expect("the image");
+    let made = engine.inject(&image, &Request::default(), &[], "built:twice");
+    assert_eq!(made.expect("an answer"), None);
 }
 
 #[test]
@@ -107,7 +136,7 @@ fn docker_keeps_the_layer_below_a_volume() {
     fixture::load(&docker, "redis:volume", config);
     let before = docker.rest();
     let volumes = docker.ask(&["volume", "ls", "--quiet"]);
-    let made = commit(&docker.engine(), "redis:volume", "redis:volume-shared");
+    let made = inject(&docker.engine(), "redis:volume", "redis:volume-shared", "");
     assert_eq!(made.losses, []);
     let files = docker.engine();
     let files = files.files(&made.image).expect("a container");
@@ -127,11 +156,13 @@ fn docker_says_what_its_commit_has_lost() {
     fixture::load(&docker, "redis:lossy", fixture::config());
     let engine = docker.engine();
     let base = engine.image("redis:lossy").expect("the base");
+    let shim = shim::embedded(shim::native().expect("known")).expect("built");
+    let layer = layer::build(shim, Family::Docker, Compression::Plain, 0);
     let mut config = base.config().clone();
     config["MadeUp"] = json!({"a": 1});
     let change = Change {
         config: &config,
-        layer: &layer(),
+        layer: &layer.content,
         comment: "reuseport base=unknown",
         name: "redis:lost",
     };

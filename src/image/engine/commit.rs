@@ -184,7 +184,7 @@ fn losses(base: &Inspected, config: &Value, image: &Inspected) -> Vec<Loss> {
 
 /// To an engine, nothing and an empty value are the same; so they are to what runs
 /// the image.
-fn is_same(one: &Value, other: &Value) -> bool {
+pub(super) fn is_same(one: &Value, other: &Value) -> bool {
     one == other || (is_empty(one) && is_empty(other))
 }
 

@@ -211,6 +211,7 @@ impl Engine {
         };
         // What stands there is written by whoever made the image. An image is asked
         // for by a digest, not by a name that this may be.
+        let id = id.split(' ').next().unwrap_or_default();
         let Ok(id) = id.parse::<Digest>() else {
             return Ok(Base::NotRecorded);
         };

@@ -13,6 +13,7 @@ mod container;
 mod error;
 mod find;
 mod images;
+mod inject;
 mod leftover;
 mod load;
 mod socket;
