@@ -1,15 +1,19 @@
 //! Docker's daemon.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use reuseport::image::engine::{
-    Base, Change, Committed, Engine, Inspected, Kind, Loaded, candidates,
+    Address, Base, Change, Committed, Engine, Inspected, Kind, Loaded, candidates,
 };
 use reuseport::image::transform::Request;
 use reuseport::image::{Compression, Digest, Family, layer};
 use reuseport::rules::Variable;
 use reuseport::shim;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::port::Port;
@@ -373,4 +377,56 @@ fn docker_loses_what_the_dead_have_left() {
     let still = engine.image("redis:dead").expect("the image");
     assert_eq!(still.id, image.id);
     assert_ne!(image.id, Digest::of(b""));
+}
+
+/// Names the socket of the engine in which the process that has it holds a
+/// container, until it is killed.
+const HOLD: &str = "REUSEPORT_TEST_HOLD";
+
+/// Does nothing but where [`a_signal_takes_containers_away`] runs it.
+#[test]
+fn holds_a_container() {
+    let Ok(socket) = std::env::var(HOLD) else {
+        return;
+    };
+    let engine = Engine::connect(Address::Unix(socket.into())).expect("it answers");
+    let image = engine.image("redis:held").expect("the image");
+    let _files = engine.files(&image).expect("a container");
+    println!("held");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_signal_takes_containers_away() {
+    let Some(docker) = daemon::docker("a_signal_takes_containers_away") else {
+        return;
+    };
+    fixture::load(&docker, "redis:held", fixture::config());
+    let before = docker.rest();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::KILL] {
+        let mut holder = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "docker::holds_a_container", "--nocapture"])
+            .env(HOLD, &docker.socket)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(holder.stdout.take().expect("a pipe")).lines();
+        let held = |line: Result<String, _>| line.is_ok_and(|line| line.ends_with("held"));
+        assert!(lines.any(held), "it ended");
+        assert_eq!(docker.rest().0.len(), before.0.len() + 1);
+        kill_process(Pid::from_child(&holder), signal).expect("it is there");
+        let status = holder.wait().expect("its status");
+        assert_eq!(status.signal(), Some(signal.as_raw()));
+        if signal == Signal::KILL {
+            // Nothing can be done then: the next run does.
+            assert_eq!(docker.rest().0.len(), before.0.len() + 1);
+            let engine = docker.engine();
+            let image = engine.image("redis:held").expect("the image");
+            drop(engine.files(&image).expect("another"));
+        }
+        assert_eq!(docker.rest(), before, "{signal:?}");
+    }
 }
