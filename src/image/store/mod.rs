@@ -1,6 +1,12 @@
 //! The interface of a store. Stores do the I/O, and nothing else: what an image
 //! becomes is decided by pure functions in between.
 
+mod archive;
+mod archive_writer;
+mod directory;
+mod docker_archive;
+mod layout;
+
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -115,4 +121,50 @@ pub trait Destination {
     /// # Errors
     /// It cannot be told.
     fn current(&mut self) -> Result<Option<Digest>, Error>;
+}
+
+/// Opens the store of `reference` to read the image that it names.
+///
+/// # Errors
+/// There is no such store, or it is not one.
+pub fn open(reference: &Reference) -> Result<Box<dyn Source>, Error> {
+    Ok(match reference {
+        Reference::Layout { path, .. } => {
+            let directory = directory::Directory(path.clone());
+            Box::new(layout::Layout::new(directory, reference))
+        }
+        Reference::OciArchive { path, .. } => {
+            let archive = archive::Archive::open(path)?;
+            Box::new(layout::Layout::new(archive, reference))
+        }
+        Reference::DockerArchive { .. } => {
+            Box::new(docker_archive::DockerArchive::open(reference)?)
+        }
+        Reference::Engine(_) | Reference::Registry(_) | Reference::Bare(_) => {
+            return Err(unsupported(reference));
+        }
+    })
+}
+
+/// Opens the store of `reference` to write an image under that name.
+///
+/// # Errors
+/// What is there is no such store, or cannot be written.
+pub fn create(reference: &Reference) -> Result<Box<dyn Destination>, Error> {
+    Ok(match reference {
+        Reference::Layout { .. } => Box::new(layout::Writer::new(reference)?),
+        Reference::OciArchive { .. } | Reference::DockerArchive { .. } => {
+            Box::new(archive_writer::ArchiveWriter::new(reference)?)
+        }
+        Reference::Engine(_) | Reference::Registry(_) | Reference::Bare(_) => {
+            return Err(unsupported(reference));
+        }
+    })
+}
+
+fn unsupported(reference: &Reference) -> Error {
+    Error::Unsupported {
+        reference: Box::new(reference.clone()),
+        what: "this build reads layouts and archives alone: skopeo copies the image into oci:DIR",
+    }
 }
