@@ -126,8 +126,20 @@ fn docker_gives_no_base_back_that_something_was_built_on() {
     }
     // The shim is in it, and cannot be taken out by a commit.
     let image = engine.image("built:on").expect("the image");
-    let made = engine.inject(&image, &Request::default(), &[], "built:twice");
+    let request = Request::default();
+    let made = engine.inject(&image, &request, &[], "built:twice");
     assert_eq!(made.expect("an answer"), None);
+    let made = engine.inject_by_archive("built:on", &image, &request, &[], "built:twice");
+    let twice = made.expect("it is made");
+    assert_eq!(twice.layers().len(), image.layers().len());
+    // Out of it comes what was built, without the shim.
+    let out = engine.eject_by_archive("built:on", &image, "built:out");
+    let out = out.expect("an answer").expect("a shim");
+    let plain = engine.image("built:plain").expect("the image");
+    assert_eq!(out.layers()[..plain.layers().len()], plain.layers()[..]);
+    let mut list = environment(&plain);
+    list.as_array_mut().expect("a list").push(json!("B=c"));
+    assert_eq!(environment(&out), list);
 }
 
 #[test]

@@ -26,7 +26,12 @@ impl<'a> Container<'a> {
         let port = port.to_string();
         let mut arguments = vec!["run", "--detach", "--network", "host"];
         // No more than the machine may have itself.
-        arguments.extend(["--ulimit", "nofile=1024:1024"]);
+        arguments.extend([
+            "--ulimit",
+            "nofile=1024:1024",
+            "--ulimit",
+            "nproc=4096:4096",
+        ]);
         arguments.extend([image, "--port", &port]);
         Self {
             daemon,

@@ -76,6 +76,14 @@ pub enum EngineError {
         /// The image that was to be changed.
         name: String,
     },
+    /// The engine loaded something else than was given to it.
+    #[error("{engine} has changed the config of {name} while it loaded it; nothing was tagged")]
+    Altered {
+        /// Docker or Podman.
+        engine: &'static str,
+        /// The name that it was to have.
+        name: String,
+    },
     /// What was sent to be loaded could not be read.
     #[error("{0}")]
     Source(io::Error),

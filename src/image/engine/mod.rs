@@ -7,6 +7,7 @@
 //! happens, but for the image that was asked for.
 
 mod address;
+mod archive;
 mod client;
 mod commit;
 mod container;
@@ -36,8 +37,8 @@ use client::{Call, Client, Content};
 /// spoken to in its own.
 const NEWEST: (u32, u32) = (1, 44);
 
-/// A container engine that answers.
-#[derive(Debug)]
+/// A container engine that answers. A clone speaks to the same one.
+#[derive(Clone, Debug)]
 pub struct Engine {
     client: Client,
     kind: Kind,
