@@ -26,7 +26,9 @@ fn inject(engine: &Engine, from: &str, to: &str, ports: &str) -> Committed {
     if !ports.is_empty() {
         request.rules.set(Variable::Port, ports.into());
     }
-    let made = engine.inject(&image, &request, &[], to).expect("a commit");
+    let made = engine
+        .inject(&image, &request, &[], to, None)
+        .expect("a commit");
     made.expect("no archive is needed")
 }
 
@@ -127,7 +129,7 @@ fn docker_gives_no_base_back_that_something_was_built_on() {
     // The shim is in it, and cannot be taken out by a commit.
     let image = engine.image("built:on").expect("the image");
     let request = Request::default();
-    let made = engine.inject(&image, &request, &[], "built:twice");
+    let made = engine.inject(&image, &request, &[], "built:twice", None);
     assert_eq!(made.expect("an answer"), None);
     let made = engine.inject_by_archive("built:on", &image, &request, &[], "built:twice");
     let twice = made.expect("it is made");
@@ -182,7 +184,7 @@ fn docker_says_what_its_commit_has_lost() {
         comment: "reuseport base=unknown",
         name: "redis:lost",
     };
-    let made = engine.commit(&base, &change).expect("the commit");
+    let made = engine.commit(&base, &change, None).expect("the commit");
     let shown: Vec<String> = made.losses.iter().map(ToString::to_string).collect();
     assert_eq!(shown, [r#"Config.MadeUp is lost: it was {"a":1}"#]);
     assert_eq!(engine.base(&made.image).expect("none"), Base::NotRecorded);

@@ -80,12 +80,24 @@ impl Engine {
     /// Makes an image of `base` and `change`: `POST /containers/create`,
     /// `PUT /containers/ID/archive`, `POST /commit`. Its name is given only to an
     /// image that holds the layer. What else the engine did not take over is named in
-    /// the result.
+    /// the result. A `container` of the base that is there already is used.
     ///
     /// # Errors
     /// The engine refuses, or the layer is lost. The engine is as it was then.
-    pub fn commit(&self, base: &Inspected, change: &Change) -> Result<Committed, EngineError> {
-        let container = Container::create(self, base)?;
+    pub fn commit(
+        &self,
+        base: &Inspected,
+        change: &Change,
+        container: Option<&Container>,
+    ) -> Result<Committed, EngineError> {
+        let own;
+        let container = match container.filter(|container| container.is_of(base)) {
+            Some(container) => container,
+            None => {
+                own = Container::create(self, base)?;
+                &own
+            }
+        };
         container.write(change.layer)?;
         // Until it has been looked at, the image has a name by which a later run
         // finds it if this one is killed.
@@ -101,7 +113,6 @@ impl Engine {
             // There is nothing to pause.
             .with("pause", "0");
         self.client.json(&call, Content::Json(change.config))?;
-        container.remove()?;
         let image = self.image(&pending)?;
         let (below, all) = (base.layers(), image.layers());
         if all.len() != below.len() + 1 || !all.starts_with(&below) {

@@ -13,12 +13,15 @@ use super::client::{Call, Content};
 use super::error::EngineError;
 use super::leftover::{self, Leftover};
 use super::{Engine, Inspected};
+use crate::image::digest::Digest;
 
 /// A stopped container. It is removed when this is dropped, and where a signal ends
 /// the process.
 #[derive(Debug)]
-pub struct Container<'a> {
-    engine: &'a Engine,
+pub struct Container {
+    engine: Engine,
+    /// The image that it was made from.
+    image: Digest,
     name: String,
     leftover: Leftover,
 }
@@ -34,13 +37,13 @@ pub struct Stat {
     pub link: Option<PathBuf>,
 }
 
-impl<'a> Container<'a> {
+impl Container {
     /// `POST /containers/create` of `image`. Nothing of the image is run by that,
     /// ONBUILD included.
     ///
     /// # Errors
     /// The engine refuses.
-    pub(super) fn create(engine: &'a Engine, image: &Inspected) -> Result<Self, EngineError> {
+    pub(super) fn create(engine: &Engine, image: &Inspected) -> Result<Self, EngineError> {
         engine.sweep();
         let name = leftover::name();
         let path = engine.path("/containers/create");
@@ -49,10 +52,15 @@ impl<'a> Container<'a> {
         let body = body(image);
         engine.client.json(&call, Content::Json(&body))?;
         Ok(Self {
-            engine,
+            engine: engine.clone(),
+            image: image.id.clone(),
             name,
             leftover,
         })
+    }
+
+    pub(super) fn is_of(&self, image: &Inspected) -> bool {
+        self.image == image.id
     }
 
     pub(super) fn name(&self) -> &str {
@@ -185,7 +193,6 @@ fn mode(go: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Digest;
 
     #[test]
     fn modes_are_those_of_stat() {

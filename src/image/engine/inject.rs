@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::commit::is_same;
 use super::images::Base;
-use super::{Change, Committed, Engine, EngineError, Inspected, Kind};
+use super::{Change, Committed, Container, Engine, EngineError, Inspected, Kind};
 use crate::image::descriptor::{Compression, Descriptor, Family, media_type};
 use crate::image::edit::{self, Image};
 use crate::image::error::Error;
@@ -73,6 +73,8 @@ impl Engine {
     /// libraries that the loader must see before it. Where the shim is in it
     /// already, it is put into what was there before, so that it is there once.
     ///
+    /// A `container` that the check has read files from is used again.
+    ///
     /// None where the image has to be saved, edited and loaded: in Podman; and where
     /// a shim is in it that cannot be had out otherwise.
     ///
@@ -84,6 +86,7 @@ impl Engine {
         request: &Request,
         first: &[OsString],
         name: &str,
+        container: Option<&Container>,
     ) -> Result<Option<Committed>, Error> {
         if self.kind() != Kind::Docker {
             return Ok(None);
@@ -127,7 +130,7 @@ impl Engine {
             comment: &comment,
             name,
         };
-        Ok(Some(self.commit(&base, &change)?))
+        Ok(Some(self.commit(&base, &change, container)?))
     }
 
     /// Gives the name `name` to what the shim was put into, where the engine still

@@ -150,7 +150,7 @@ impl Engine {
     ///
     /// # Errors
     /// The engine refuses.
-    pub fn files(&self, image: &Inspected) -> Result<Container<'_>, EngineError> {
+    pub fn files(&self, image: &Inspected) -> Result<Container, EngineError> {
         Container::create(self, image)
     }
 
