@@ -3,6 +3,7 @@
 //! Stores ([`store`]) read and write; edits are pure functions from the bytes of
 //! one image to those of another, and can be called on any.
 
+pub mod check;
 pub mod contents;
 pub mod descriptor;
 pub mod digest;
@@ -17,6 +18,8 @@ pub mod reference;
 pub mod store;
 pub mod tar;
 pub mod transform;
+pub mod tree;
+pub mod validate;
 
 pub use descriptor::{Compression, Descriptor, Family, Kind};
 pub use digest::Digest;
