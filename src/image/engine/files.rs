@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use super::container::{Container, Stat};
+use super::error::EngineError;
 use crate::image::tar::{Entry, Kind, Reader, Stream};
 use crate::program::{Files, Head, Status};
 
@@ -24,6 +25,8 @@ pub struct EngineFiles {
     container: Rc<Container>,
     /// What the engine has said: a check asks for the same again and again.
     known: RefCell<HashMap<PathBuf, Option<Stat>>>,
+    /// The first error of the engine; a check of what it does not show ends with it.
+    error: RefCell<Option<EngineError>>,
 }
 
 impl EngineFiles {
@@ -32,7 +35,19 @@ impl EngineFiles {
         Self {
             container,
             known: RefCell::default(),
+            error: RefCell::default(),
         }
+    }
+
+    /// Why the engine did not show something, where that happened.
+    pub fn take_error(&self) -> Option<EngineError> {
+        self.error.borrow_mut().take()
+    }
+
+    fn failed(&self, error: EngineError) -> io::Error {
+        let text = error.to_string();
+        self.error.borrow_mut().get_or_insert(error);
+        io::Error::other(text)
     }
 
     /// What lies at `path`, whose parents hold no links.
@@ -40,7 +55,8 @@ impl EngineFiles {
         if let Some(known) = self.known.borrow().get(path) {
             return Ok(known.clone());
         }
-        let stat = self.container.stat(text(path)?).map_err(io::Error::other)?;
+        let stat = self.container.stat(text(path)?);
+        let stat = stat.map_err(|error| self.failed(error))?;
         let mut known = self.known.borrow_mut();
         known.insert(path.to_owned(), stat.clone());
         Ok(stat)
@@ -81,7 +97,8 @@ impl EngineFiles {
 
     /// The regular file at `path`, which leads nowhere else, up to its data.
     fn entry(&self, path: &Path) -> io::Result<(Entry, impl Read + use<>)> {
-        let archive = self.container.read(text(path)?).map_err(io::Error::other)?;
+        let archive = self.container.read(text(path)?);
+        let archive = archive.map_err(|error| self.failed(error))?;
         let archive = archive.ok_or(io::ErrorKind::NotFound)?;
         let mut reader = Reader::new(Stream(archive));
         let entry = reader.next()?.ok_or(io::ErrorKind::UnexpectedEof)?;

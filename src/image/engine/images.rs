@@ -7,7 +7,7 @@ use super::client::{Call, Content};
 use super::error::EngineError;
 use super::{Engine, Kind};
 use crate::image::digest::{Digest, InvalidDigest};
-use crate::image::reference::Name;
+use crate::image::reference::{LATEST, Name};
 
 /// An image as the engine shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,7 +83,7 @@ impl Engine {
     /// with `tag` in the place of its own. Podman may have found a short name with
     /// another host before it than Docker's.
     pub fn sibling(&self, name: &Name, image: &Inspected, tag: &str) -> String {
-        let asked = name.familiar();
+        let asked = spelt(name);
         let (asked, asked_tag) = split(&asked);
         let found = image
             .tags()
@@ -274,6 +274,16 @@ impl Engine {
             Err(error) => Err(error),
         }
     }
+}
+
+/// `name` as engines take it. It always has a tag or a digest: without, Docker would
+/// save every image of that name.
+pub fn spelt(name: &Name) -> String {
+    let mut name = name.clone();
+    if name.digest.is_none() && name.tag.is_none() {
+        name.tag = Some(LATEST.to_owned());
+    }
+    name.familiar()
 }
 
 /// The strings in a list of JSON; none where it is no list.

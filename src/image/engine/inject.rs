@@ -13,7 +13,7 @@ use crate::image::descriptor::{Compression, Descriptor, Family, media_type};
 use crate::image::edit::{self, Image};
 use crate::image::error::Error;
 use crate::image::json::Document;
-use crate::image::layer;
+use crate::image::layer::{self, Layer};
 use crate::image::platform::Platform;
 use crate::image::transform::Request;
 use crate::shim;
@@ -25,6 +25,18 @@ impl From<EngineError> for Error {
             source: Box::new(error),
         }
     }
+}
+
+/// What is to be done to an image.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the shim is put into.
+    pub base: Inspected,
+    /// The image as it is, as far as the engine shows it.
+    pub before: Image,
+    /// The image as it is to be, likewise.
+    pub after: Image,
+    layer: Layer,
 }
 
 impl Inspected {
@@ -91,31 +103,15 @@ impl Engine {
         if self.kind() != Kind::Docker {
             return Ok(None);
         }
-        let base = match self.untouched(image)? {
-            Some(base) => base,
-            None if self.documents(image)?.may_hold_shim() => return Ok(None),
-            None => image.clone(),
-        };
-        let platform = base.platform();
-        let shim = platform.shim_architecture().map(shim::embedded);
-        let Some(Ok(shim)) = shim else {
-            return Err(Error::NoShim {
-                digest: base.id,
-                platform: platform.to_string(),
-            });
-        };
-        let layer = layer::build(shim, Family::Docker, Compression::Plain, request.time);
-        let change = edit::Change {
-            rules: &request.rules,
-            layer: &layer,
-            base: &base.id,
-            base_name: None,
-            first,
-            time: request.time,
-        };
-        let documents = self.documents(&base)?;
-        let edited = documents.inject(&change);
-        let edited = edited.map_err(|error| malformed(image, &error))?;
+        if self.untouched(image)?.is_none() && self.documents(image)?.may_hold_shim() {
+            return Ok(None);
+        }
+        let Plan {
+            base,
+            layer,
+            after: edited,
+            ..
+        } = self.plan(image, request, first)?;
         let tree = &edited.config.tree;
         if !Self::can_commit(&base, &tree["config"]) {
             return Ok(None);
@@ -133,6 +129,43 @@ impl Engine {
         Ok(Some(self.commit(&base, &change, container)?))
     }
 
+    /// What inject would make of `image`, as far as the engine shows it.
+    ///
+    /// # Errors
+    /// There is no shim for the image, or the engine does not answer.
+    pub fn plan(
+        &self,
+        image: &Inspected,
+        request: &Request,
+        first: &[OsString],
+    ) -> Result<Plan, Error> {
+        let base = self.untouched(image)?.unwrap_or_else(|| image.clone());
+        let platform = base.platform();
+        let shim = platform.shim_architecture().map(shim::embedded);
+        let Some(Ok(shim)) = shim else {
+            return Err(Error::NoShim {
+                digest: base.id,
+                platform: platform.to_string(),
+            });
+        };
+        let layer = layer::build(shim, Family::Docker, Compression::Plain, request.time);
+        let change = edit::Change {
+            rules: &request.rules,
+            layer: &layer,
+            base: &base.id,
+            base_name: None,
+            first,
+            time: request.time,
+        };
+        let after = self.documents(&base)?.inject(&change);
+        Ok(Plan {
+            before: self.documents(image)?,
+            after: after.map_err(|error| malformed(image, &error))?,
+            base,
+            layer,
+        })
+    }
+
     /// Gives the name `name` to what the shim was put into, where the engine still
     /// has it. None where the image has to be saved, edited and loaded.
     ///
@@ -148,7 +181,10 @@ impl Engine {
 
     /// What the shim was put into, where the engine has it, and `image` without the
     /// shim is nothing else.
-    fn untouched(&self, image: &Inspected) -> Result<Option<Inspected>, Error> {
+    ///
+    /// # Errors
+    /// The engine does not say.
+    pub fn untouched(&self, image: &Inspected) -> Result<Option<Inspected>, Error> {
         let Base::Here(base) = self.base(image)? else {
             return Ok(None);
         };

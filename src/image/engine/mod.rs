@@ -29,7 +29,8 @@ pub use container::{Container, Stat};
 pub use error::{Attempt, EngineError};
 pub use files::EngineFiles;
 pub use find::{BadSetting, Candidate, Origin, candidates};
-pub use images::{Base, Inspected};
+pub use images::{Base, Inspected, spelt};
+pub use inject::Plan;
 pub use load::{Format, Loaded};
 pub use tls::{BadCertificates, Tls};
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use super::descriptor::Descriptor;
 use super::digest::Digest;
+use super::engine::{self, Engine};
 use super::error::Error;
 use super::reference::Reference;
 
@@ -140,7 +141,12 @@ pub fn open(reference: &Reference) -> Result<Box<dyn Source>, Error> {
         Reference::DockerArchive { .. } => {
             Box::new(docker_archive::DockerArchive::open(reference)?)
         }
-        Reference::Engine(_) | Reference::Registry(_) | Reference::Bare(_) => {
+        Reference::Engine(name) => {
+            let engine = Engine::find()?;
+            let name = engine::spelt(name);
+            engine.source(&name, &engine.image(&name)?)?
+        }
+        Reference::Registry(_) | Reference::Bare(_) => {
             return Err(unsupported(reference));
         }
     })
@@ -156,7 +162,8 @@ pub fn create(reference: &Reference) -> Result<Box<dyn Destination>, Error> {
         Reference::OciArchive { .. } | Reference::DockerArchive { .. } => {
             Box::new(archive_writer::ArchiveWriter::new(reference)?)
         }
-        Reference::Engine(_) | Reference::Registry(_) | Reference::Bare(_) => {
+        Reference::Engine(name) => Engine::find()?.destination(&engine::spelt(name))?,
+        Reference::Registry(_) | Reference::Bare(_) => {
             return Err(unsupported(reference));
         }
     })
@@ -165,6 +172,6 @@ pub fn create(reference: &Reference) -> Result<Box<dyn Destination>, Error> {
 fn unsupported(reference: &Reference) -> Error {
     Error::Unsupported {
         reference: Box::new(reference.clone()),
-        what: "this build reads layouts and archives alone: skopeo copies the image into oci:DIR",
+        what: "this build reads engines, layouts and archives alone: skopeo copies the image into oci:DIR",
     }
 }
