@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::engine;
 use super::image::{self, Output, Read, Refusal, SUFFIX};
 use crate::image::contents::{self, Content};
 use crate::image::store;
@@ -29,6 +30,12 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 
 fn eject(arguments: &Arguments) -> Result<u8, Refusal> {
     let Arguments { output, target } = arguments;
+    let source = image::parse(target)?;
+    if let Reference::Engine(name) = &source
+        && engine::stays(&source, output)?
+    {
+        return engine::eject(&source, name, output);
+    }
     let read = image::read(target, &output.platform)?;
     let nothing = || Refusal::no(format_args!("{target}: nothing to eject: it holds no shim"));
     let ejected = transform::eject(&read.content)?.ok_or_else(nothing)?;

@@ -5,6 +5,7 @@ use std::env;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::engine;
 use super::image::{self, First, Output, Read, Refusal, SUFFIX};
 use super::report::{findings_json, write_findings, write_verdict};
 use super::rules::RuleFlags;
@@ -15,7 +16,7 @@ use crate::image::{Platform, Reference};
 
 /// Put the shim into an image
 ///
-/// TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG].
+/// TARGET is docker-daemon:NAME[:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG].
 /// What the image will run is checked first. The result is a new image: TAG-reuseport
 /// in the same directory, or what -t names. Its name and digest are printed.
 #[derive(Args, Debug)]
@@ -51,8 +52,21 @@ fn inject(arguments: Arguments) -> Result<u8, Refusal> {
         no_check,
         target,
     } = arguments;
+    let source = image::parse(&target)?;
+    if let Reference::Engine(name) = &source
+        && engine::stays(&source, &output)?
+    {
+        let request = Request {
+            rules: rules.assignments(),
+            time: time()?,
+            ..Request::default()
+        };
+        let to = destination(&source, source.tag(), &output)?;
+        let look = engine::Look { no_check, force };
+        return engine::inject(&source, name, &to, &request, look, &output);
+    }
     let read = image::read(&target, &output.platform)?;
-    let destination = destination(&read, &output)?;
+    let destination = destination(&read.reference, read.tag.as_deref(), &output)?;
     image::check_place(&destination, &read.content)?;
     let request = Request {
         rules: rules.assignments(),
@@ -89,8 +103,11 @@ fn inject(arguments: Arguments) -> Result<u8, Refusal> {
 }
 
 /// Where the result goes.
-fn destination(read: &Read, output: &Output) -> Result<Reference, Refusal> {
-    let source = &read.reference;
+fn destination(
+    source: &Reference,
+    tag: Option<&str>,
+    output: &Output,
+) -> Result<Reference, Refusal> {
     if output.in_place {
         return Ok(source.clone());
     }
@@ -103,7 +120,7 @@ fn destination(read: &Read, output: &Output) -> Result<Reference, Refusal> {
         }
         return Ok(destination);
     }
-    match (source, &read.tag) {
+    match (source, tag) {
         (Reference::Layout { .. } | Reference::Engine(_) | Reference::Bare(_), Some(tag)) => {
             // An image that has the shim already gets it anew.
             let tag = tag.strip_suffix(SUFFIX).unwrap_or(tag);

@@ -2,6 +2,7 @@
 
 mod check;
 mod eject;
+mod engine;
 mod image;
 mod inject;
 mod install;

@@ -223,6 +223,13 @@ impl Daemon {
         outcome.stdout.trim().to_owned()
     }
 
+    /// The command under test, for this engine.
+    pub fn reuseport(&self) -> Command {
+        let mut command = support::reuseport();
+        command.env("DOCKER_HOST", format!("unix://{}", self.socket.display()));
+        command
+    }
+
     /// The containers, running or not, and the images that have no name: what is
     /// to be the same before and after.
     pub fn rest(&self) -> (Vec<String>, Vec<String>) {

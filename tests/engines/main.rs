@@ -1,5 +1,6 @@
 //! Real container engines: Docker's daemon and Podman's service, started here.
 
+mod command;
 mod daemon;
 mod docker;
 mod fixture;

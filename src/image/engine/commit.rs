@@ -88,15 +88,13 @@ impl Engine {
         &self,
         base: &Inspected,
         change: &Change,
-        container: Option<&Container>,
+        container: Option<Container>,
     ) -> Result<Committed, EngineError> {
-        let own;
+        // One of another image goes now: that image may be about to lose its name,
+        // and can be removed only where no container is left of it.
         let container = match container.filter(|container| container.is_of(base)) {
             Some(container) => container,
-            None => {
-                own = Container::create(self, base)?;
-                &own
-            }
+            None => Container::create(self, base)?,
         };
         container.write(change.layer)?;
         // Until it has been looked at, the image has a name by which a later run
@@ -113,6 +111,7 @@ impl Engine {
             // There is nothing to pause.
             .with("pause", "0");
         self.client.json(&call, Content::Json(change.config))?;
+        container.remove()?;
         let image = self.image(&pending)?;
         let (below, all) = (base.layers(), image.layers());
         if all.len() != below.len() + 1 || !all.starts_with(&below) {

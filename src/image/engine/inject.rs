@@ -98,7 +98,7 @@ impl Engine {
         request: &Request,
         first: &[OsString],
         name: &str,
-        container: Option<&Container>,
+        container: Option<Container>,
     ) -> Result<Option<Committed>, Error> {
         if self.kind() != Kind::Docker {
             return Ok(None);
