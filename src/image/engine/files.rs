@@ -3,8 +3,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -19,12 +21,57 @@ const MOST_LINKS: usize = 40;
 /// The largest file that is looked into.
 const LARGEST: u64 = 1 << 30;
 
+/// How many files of one directory are asked for one by one. Docker starts a process
+/// for each call: 40 ms, as much as some 20 MB of a stream take.
+const FEW: usize = 2;
+
+/// How much of a directory is read at once, in bytes.
+const MUCH: u64 = 64 << 20;
+
+/// Files that the engine has given, one behind the other in a temporary file.
+#[derive(Debug, Default)]
+struct Kept {
+    file: Option<File>,
+    /// What each is, and where its content starts.
+    entries: HashMap<PathBuf, (Entry, u64)>,
+    /// How many of a directory were asked for.
+    asked: HashMap<PathBuf, usize>,
+}
+
+impl Kept {
+    fn add(&mut self, path: PathBuf, entry: Entry, content: impl Read) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile()?),
+        };
+        let start = file.seek(SeekFrom::End(0))?;
+        let copied = io::copy(&mut content.take(entry.size), file)?;
+        if copied < entry.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.entries.insert(path, (entry, start));
+        Ok(())
+    }
+
+    fn copy(&mut self, path: &Path) -> io::Result<File> {
+        let (Some(file), Some((entry, start))) = (&mut self.file, self.entries.get(path)) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        file.seek(SeekFrom::Start(*start))?;
+        let mut copy = tempfile::tempfile()?;
+        io::copy(&mut file.take(entry.size), &mut copy)?;
+        copy.rewind()?;
+        Ok(copy)
+    }
+}
+
 /// The files of the image that a container was made from.
 #[derive(Debug)]
 pub struct EngineFiles {
     container: Rc<Container>,
     /// What the engine has said: a check asks for the same again and again.
     known: RefCell<HashMap<PathBuf, Option<Stat>>>,
+    kept: RefCell<Kept>,
     /// The first error of the engine; a check of what it does not show ends with it.
     error: RefCell<Option<EngineError>>,
 }
@@ -35,6 +82,7 @@ impl EngineFiles {
         Self {
             container,
             known: RefCell::default(),
+            kept: RefCell::default(),
             error: RefCell::default(),
         }
     }
@@ -95,17 +143,57 @@ impl EngineFiles {
         Ok((here, stat))
     }
 
-    /// The regular file at `path`, which leads nowhere else, up to its data.
-    fn entry(&self, path: &Path) -> io::Result<(Entry, impl Read + use<>)> {
-        let archive = self.container.read(text(path)?);
-        let archive = archive.map_err(|error| self.failed(error))?;
-        let archive = archive.ok_or(io::ErrorKind::NotFound)?;
-        let mut reader = Reader::new(Stream(archive));
+    /// What the regular file at `path` is, which leads nowhere else. It is kept then.
+    fn entry(&self, path: &Path) -> io::Result<Entry> {
+        let mut kept = self.kept.borrow_mut();
+        if let Some((entry, _)) = kept.entries.get(path) {
+            return Ok(entry.clone());
+        }
+        let directory = path.parent().unwrap_or(path);
+        let asked = kept.asked.entry(directory.to_owned()).or_default();
+        *asked += 1;
+        if *asked == FEW + 1 && directory != Path::new("/") {
+            self.keep_libraries(directory, &mut kept)?;
+            if let Some((entry, _)) = kept.entries.get(path) {
+                return Ok(entry.clone());
+            }
+        }
+        let mut reader = self.archive(path)?;
         let entry = reader.next()?.ok_or(io::ErrorKind::UnexpectedEof)?;
         if entry.kind != Kind::File {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok((entry, reader))
+        if entry.size > LARGEST {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        kept.add(path.to_owned(), entry.clone(), reader)?;
+        Ok(entry)
+    }
+
+    /// Keeps the libraries in `directory`, as far as they come early in it.
+    fn keep_libraries(&self, directory: &Path, kept: &mut Kept) -> io::Result<()> {
+        let mut reader = self.archive(directory)?;
+        while let Some(entry) = reader.next()? {
+            if entry.end() > MUCH {
+                break;
+            }
+            // The archive starts with the directory's own name.
+            let mut parts = entry.path.splitn(2, |byte| *byte == b'/').skip(1);
+            let name = parts.next().unwrap_or_default();
+            let is_library = name.windows(3).any(|part| part == b".so") && !name.contains(&b'/');
+            if entry.kind == Kind::File && is_library {
+                let path = directory.join(OsStr::from_bytes(name));
+                kept.add(path, entry, &mut reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn archive(&self, path: &Path) -> io::Result<Reader<Stream<impl Read + use<>>>> {
+        let archive = self.container.read(text(path)?);
+        let archive = archive.map_err(|error| self.failed(error))?;
+        let archive = archive.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Reader::new(Stream(archive)))
     }
 }
 
@@ -116,7 +204,7 @@ impl Files for EngineFiles {
         // The owner of a file, and the set-id bits' meaning, are in its archive
         // alone. Where everyone may do the same with it, it is not asked for.
         let (user, group) = if is_file && stat.mode & 0o7555 != 0o555 {
-            let (entry, _) = self.entry(&path)?;
+            let entry = self.entry(&path)?;
             let number = |id: u64| u32::try_from(id).unwrap_or(u32::MAX);
             (number(entry.user), number(entry.group))
         } else {
@@ -139,15 +227,8 @@ impl Files for EngineFiles {
             libc::S_IFDIR => return Err(io::ErrorKind::IsADirectory.into()),
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         }
-        let (entry, reader) = self.entry(&path)?;
-        let mut file = tempfile::tempfile()?;
-        let copied = io::copy(&mut reader.take(entry.size), &mut file)?;
-        if copied < entry.size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        file.flush()?;
-        file.rewind()?;
-        Ok(file)
+        self.entry(&path)?;
+        self.kept.borrow_mut().copy(&path)
     }
 
     fn head(&self, path: &Path, deeper: bool) -> io::Result<Head> {
@@ -163,7 +244,7 @@ impl Files for EngineFiles {
         if stat.mode & libc::S_IFMT != libc::S_IFREG {
             return Ok(false);
         }
-        Ok(self.entry(&path)?.0.has_capabilities)
+        Ok(self.entry(&path)?.has_capabilities)
     }
 
     /// All files are known at once.
