@@ -2,7 +2,7 @@
 //! runs: none but those that it looks at leave the engine.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -21,11 +21,9 @@ const MOST_LINKS: usize = 40;
 /// The largest file that is looked into.
 const LARGEST: u64 = 1 << 30;
 
-/// How many files of one directory are asked for one by one. Docker starts a process
-/// for each call: 40 ms, as much as some 20 MB of a stream take.
-const FEW: usize = 2;
-
-/// How much of a directory is read at once, in bytes.
+/// How much of a directory of libraries is read at once, in bytes. Docker starts a
+/// process for each call: 40 ms, as much as some 20 MB of a stream take, and a server
+/// has twenty libraries.
 const MUCH: u64 = 64 << 20;
 
 /// Files that the engine has given, one behind the other in a temporary file.
@@ -34,8 +32,8 @@ struct Kept {
     file: Option<File>,
     /// What each is, and where its content starts.
     entries: HashMap<PathBuf, (Entry, u64)>,
-    /// How many of a directory were asked for.
-    asked: HashMap<PathBuf, usize>,
+    /// The directories whose libraries were read.
+    directories: HashSet<PathBuf>,
 }
 
 impl Kept {
@@ -103,6 +101,13 @@ impl EngineFiles {
         if let Some(known) = self.known.borrow().get(path) {
             return Ok(known.clone());
         }
+        if let Some((entry, _)) = self.kept.borrow().entries.get(path) {
+            return Ok(Some(Stat {
+                size: entry.size,
+                mode: libc::S_IFREG | entry.mode,
+                link: None,
+            }));
+        }
         let stat = self.container.stat(text(path)?);
         let stat = stat.map_err(|error| self.failed(error))?;
         let mut known = self.known.borrow_mut();
@@ -150,9 +155,8 @@ impl EngineFiles {
             return Ok(entry.clone());
         }
         let directory = path.parent().unwrap_or(path);
-        let asked = kept.asked.entry(directory.to_owned()).or_default();
-        *asked += 1;
-        if *asked == FEW + 1 && directory != Path::new("/") {
+        let name = path.file_name().unwrap_or_default();
+        if is_library(name.as_bytes()) && kept.directories.insert(directory.to_owned()) {
             self.keep_libraries(directory, &mut kept)?;
             if let Some((entry, _)) = kept.entries.get(path) {
                 return Ok(entry.clone());
@@ -180,8 +184,7 @@ impl EngineFiles {
             // The archive starts with the directory's own name.
             let mut parts = entry.path.splitn(2, |byte| *byte == b'/').skip(1);
             let name = parts.next().unwrap_or_default();
-            let is_library = name.windows(3).any(|part| part == b".so") && !name.contains(&b'/');
-            if entry.kind == Kind::File && is_library {
+            if entry.kind == Kind::File && is_library(name) {
                 let path = directory.join(OsStr::from_bytes(name));
                 kept.add(path, entry, &mut reader)?;
             }
@@ -251,6 +254,11 @@ impl Files for EngineFiles {
     fn deepen(&self) -> bool {
         false
     }
+}
+
+/// Whether a file of this name, in a directory and not below it, is a library.
+fn is_library(name: &[u8]) -> bool {
+    name.windows(3).any(|part| part == b".so") && !name.contains(&b'/')
 }
 
 /// The parts of a path, the last one first.
