@@ -12,9 +12,11 @@ use super::report::{
     Options, coloured_for_stdout, escaped_json, findings_json, program_json, write_findings,
     write_verdict,
 };
-use super::{answer, complain, pid, status};
+use super::{answer, complain, image, pid, status};
 use crate::environment::{self, Environment};
 use crate::finding::Verdict;
+use crate::image::Reference;
+use crate::image::check::check;
 use crate::program::{Broken, Code, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
 use crate::shim::{self, Architecture};
 
@@ -23,7 +25,8 @@ use crate::shim::{self, Architecture};
 /// TARGET is a program: a path if it holds a slash, else looked up in PATH. With
 /// -- it is a command line, which is followed through wrappers (tini, gosu, env)
 /// and scripts to the program that it runs. With --pid it is a running process,
-/// whose sockets are asked for the option.
+/// whose sockets are asked for the option. With a transport (oci:DIR:TAG) it is
+/// an image, of which each platform is looked at.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// Look at programs of the root file system in this directory
@@ -56,6 +59,8 @@ pub(super) struct Arguments {
 struct Answer {
     target: String,
     judgement: Judgement,
+    /// Of an image: its platform, and how much of it was read.
+    image: Option<(Value, String)>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> u8 {
@@ -104,19 +109,29 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         vec![arguments.command.clone()]
     };
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
-    let answers = commands.iter().map(|command| {
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut unread = status::DONE;
+    for command in &commands {
+        let target = command.join(OsStr::new(" ")).to_string_lossy().into_owned();
+        if arguments.command.is_empty() && root.is_host() && Reference::has_transport(&target) {
+            match image_answers(&target) {
+                Ok(of_image) => answers.extend(of_image),
+                Err(refusal) => unread = unread.max(refusal.say()),
+            }
+            continue;
+        }
         let mut judgement = judge.judge(command, &has_shim);
         suggest(&mut judgement, &root, &environment);
-        Answer {
-            target: command.join(OsStr::new(" ")).to_string_lossy().into_owned(),
+        answers.push(Answer {
+            target,
             judgement,
-        }
-    });
-    let answers: Vec<Answer> = answers.collect();
+            image: None,
+        });
+    }
     let worst = answers
         .iter()
         .map(|one| exit_status(&one.judgement, strict));
-    let worst = worst.max().unwrap_or(status::DONE);
+    let worst = worst.max().unwrap_or(status::DONE).max(unread);
     if quiet {
         return worst;
     }
@@ -130,6 +145,26 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         }
     }
     answer(&coloured_for_stdout(&text)).max(worst)
+}
+
+/// What is found of the image `target`, for each platform that it has.
+fn image_answers(target: &str) -> Result<Vec<Answer>, image::Refusal> {
+    let read = image::read(target, &[])?;
+    let mut answers = Vec::new();
+    for picture in read.content.images() {
+        let checked = check(&read.source, picture)?;
+        let effort = image::effort(&checked, picture);
+        let facts = json!({
+            "platform": picture.platform().map(|one| one.to_string()),
+            "read": {"layers": checked.layers, "bytes": checked.bytes},
+        });
+        answers.push(Answer {
+            target: image::name(target, picture, &read.content),
+            judgement: checked.judgement,
+            image: Some((facts, effort)),
+        });
+    }
+    Ok(answers)
 }
 
 /// Programs of this machine run as who asks, in who asks's environment; those of
@@ -216,6 +251,9 @@ impl Answer {
     fn write(&self, text: &mut String) {
         write_verdict(text, &self.target, self.judgement.verdict(), "");
         write_findings(text, &self.judgement.findings);
+        if let Some((_, effort)) = &self.image {
+            let _ = writeln!(text, "  {effort}");
+        }
     }
 
     /// The object of DESIGN's `check --json`.
@@ -231,12 +269,17 @@ impl Answer {
             }),
             Link::Wrapper(elf) | Link::Program(elf) => program_json(path, Some(elf)),
         });
-        json!({
+        let mut object = json!({
             "target": self.target,
             "verdict": self.judgement.verdict().name(),
             "program": program,
             "chain": chain.links.iter().map(|(path, _)| path.to_string_lossy()).collect::<Vec<_>>(),
             "findings": findings_json(&self.judgement.findings),
-        })
+        });
+        if let (Some((Value::Object(facts), _)), Some(all)) = (&self.image, object.as_object_mut())
+        {
+            all.extend(facts.clone());
+        }
+        object
     }
 }

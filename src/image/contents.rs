@@ -17,7 +17,8 @@ use super::store::{Destination, Item, LARGEST_CONFIG, LARGEST_MANIFEST, Source};
 /// How deep indexes may lie in one another.
 const DEEPEST: usize = 8;
 
-/// The most manifests of one index.
+/// The most manifests of all indexes together: one that names another one often
+/// would have no end.
 const MOST_MANIFESTS: usize = 1024;
 
 /// A manifest or an index, with what it names.
@@ -209,7 +210,8 @@ impl Index {
 /// Something is not there, is not what its digest says, or is no image that we
 /// know.
 pub fn read(source: &mut dyn Source, item: Item) -> Result<Content, Error> {
-    read_at(source, item, 0)
+    let mut left = MOST_MANIFESTS;
+    read_at(source, item, 0, &mut left)
 }
 
 fn malformed(item: &Item, what: &(impl ToString + ?Sized)) -> Error {
@@ -220,10 +222,15 @@ fn malformed(item: &Item, what: &(impl ToString + ?Sized)) -> Error {
     }
 }
 
-fn read_at(source: &mut dyn Source, item: Item, depth: usize) -> Result<Content, Error> {
+fn read_at(
+    source: &mut dyn Source,
+    item: Item,
+    depth: usize,
+    left: &mut usize,
+) -> Result<Content, Error> {
     let document = Document::parse(&item.bytes).map_err(|error| malformed(&item, &error))?;
     match item.descriptor.kind() {
-        Kind::Index => read_index(source, item, document, depth),
+        Kind::Index => read_index(source, item, document, depth, left),
         Kind::Manifest => read_image(source, item, document),
         Kind::Schema1 => Err(Error::Schema1 {
             digest: item.descriptor.digest().clone(),
@@ -237,15 +244,16 @@ fn read_index(
     item: Item,
     document: Document,
     depth: usize,
+    left: &mut usize,
 ) -> Result<Content, Error> {
     if depth >= DEEPEST {
         return Err(malformed(&item, "indexes lie in one another too deeply"));
     }
     let list = document.tree["manifests"].as_array();
     let list = list.ok_or_else(|| malformed(&item, "the index has no list of manifests"))?;
-    if list.len() > MOST_MANIFESTS {
-        return Err(malformed(&item, "the index names more than 1024 manifests"));
-    }
+    *left = left
+        .checked_sub(list.len())
+        .ok_or_else(|| malformed(&item, "its indexes name more than 1024 manifests"))?;
     let mut children = Vec::new();
     for child in list {
         let descriptor = Descriptor::parse(child).map_err(|error| malformed(&item, &error))?;
@@ -254,7 +262,12 @@ fn read_index(
             continue;
         }
         let bytes = source.manifest(&descriptor)?;
-        children.push(read_at(source, Item { descriptor, bytes }, depth + 1)?);
+        children.push(read_at(
+            source,
+            Item { descriptor, bytes },
+            depth + 1,
+            left,
+        )?);
     }
     Ok(Content::Index(Index {
         item,
@@ -280,10 +293,7 @@ fn read_image(source: &mut dyn Source, item: Item, document: Document) -> Result
     let config = Descriptor::parse(&document.tree["config"]).map_err(|error| wrong(&error))?;
     if config.kind() != Kind::Config {
         // A signature, a chart, a list of parts: whatever it is, it is not ours.
-        let layers = document.tree["layers"].as_array().into_iter().flatten();
-        let layers = layers.map(Descriptor::parse);
-        let blobs: Result<Vec<_>, _> = std::iter::once(Ok(config)).chain(layers).collect();
-        let blobs = blobs.map_err(|error| wrong(&error))?;
+        let blobs = blobs(&item, &document.tree)?;
         return Ok(Content::Other(item, blobs));
     }
     let bytes = read_config(source, &config)?;
@@ -310,6 +320,14 @@ fn read_image(source: &mut dyn Source, item: Item, document: Document) -> Result
         ours,
         new_layer: None,
     })))
+}
+
+/// The blobs that a manifest names, whatever they are.
+fn blobs(item: &Item, manifest: &Value) -> Result<Vec<Descriptor>, Error> {
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    let all = manifest.get("config").into_iter().chain(layers);
+    let parsed = all.map(Descriptor::parse).collect::<Result<_, _>>();
+    parsed.map_err(|error| malformed(item, &error))
 }
 
 fn is_ours(source: &mut dyn Source, descriptor: &Descriptor) -> Result<bool, Error> {
@@ -426,11 +444,12 @@ fn put_attestation(
         descriptor: descriptor.clone(),
         bytes,
     };
-    let content = read_at(source, item, DEEPEST)?;
-    put_parts(&content, source, destination)?;
-    content
-        .item()
-        .map_or(Ok(()), |item| destination.put_manifest(item))
+    let tree: Value =
+        serde_json::from_slice(&item.bytes).map_err(|error| malformed(&item, &error))?;
+    for blob in blobs(&item, &tree)? {
+        carry(&blob, source, destination)?;
+    }
+    destination.put_manifest(&item)
 }
 
 fn put_image(

@@ -13,6 +13,7 @@ pub mod error;
 pub mod json;
 pub mod layer;
 pub mod packing;
+mod path;
 pub mod platform;
 pub mod reference;
 pub mod store;

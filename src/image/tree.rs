@@ -18,6 +18,7 @@ use std::rc::Rc;
 use super::descriptor::Descriptor;
 use super::error::Error;
 use super::packing::unpack;
+use super::path::{join, normal, parts, split};
 use super::store::Source;
 use super::tar::{self, Reader, Stream};
 use crate::program::{Elf, ElfError, Files, Head, Status};
@@ -193,6 +194,7 @@ impl Tree {
                 ));
             }
             let (folder, name) = split(&path);
+            self.imply_parents(&mut layer, folder);
             if name == b".wh..wh..opq" {
                 layer.opaque.insert(self.hash(folder));
                 return Ok(());
@@ -201,7 +203,6 @@ impl Tree {
                 layer.removed.insert(self.hash(&join(folder, name)));
                 return Ok(());
             }
-            self.imply_parents(&mut layer, folder);
             let kind = match entry.kind {
                 tar::Kind::Directory => Kind::Directory,
                 tar::Kind::SymbolicLink => Kind::Link(entry.link.clone().into()),
@@ -444,38 +445,6 @@ impl Scratch {
         let length = file.stream_position()?;
         file.set_len(length)?;
         Ok(file)
-    }
-}
-
-/// A path as it is looked up: no `./`, no slash at the ends. `None` where it
-/// leads out of the root: such an entry is never unpacked.
-fn normal(path: &[u8]) -> Option<Vec<u8>> {
-    let parts: Vec<&[u8]> = path
-        .split(|&byte| byte == b'/')
-        .filter(|part| !part.is_empty() && *part != b".")
-        .collect();
-    (!parts.contains(&b"..".as_slice())).then(|| parts.join(&b'/'))
-}
-
-/// The components of `path` that are to be walked, the first one last.
-fn parts(path: &[u8]) -> Vec<Vec<u8>> {
-    let parts = path.split(|&byte| byte == b'/').rev();
-    let walked = parts.filter(|part| !part.is_empty() && *part != b".");
-    walked.map(<[u8]>::to_vec).collect()
-}
-
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|&byte| byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (&[], path),
-    }
-}
-
-fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    if folder.is_empty() {
-        name.to_vec()
-    } else {
-        [folder, name].join(&b'/')
     }
 }
 

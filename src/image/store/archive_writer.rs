@@ -6,6 +6,7 @@
 //! whole, with what the old one held and still names.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,8 @@ pub(in crate::image) struct ArchiveWriter {
     manifests: HashMap<Digest, Vec<u8>>,
     /// The blobs of the old archive that the new image uses.
     reused: BTreeSet<String>,
+    /// Manifests and blobs whose whole tree is kept already.
+    kept: BTreeSet<Digest>,
 }
 
 impl ArchiveWriter {
@@ -48,8 +51,10 @@ impl ArchiveWriter {
         else {
             unreachable!("opened for an archive");
         };
+        // What a link leads to is replaced, and not the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let old = if path.exists() {
-            let old = Archive::open(path)?;
+            let old = Archive::open(&path)?;
             match reference {
                 Reference::OciArchive { .. } => drop(read_index(&old)?),
                 _ => drop(saved(&old)?),
@@ -65,16 +70,21 @@ impl ArchiveWriter {
         let new = Builder::new()
             .prefix(".reuseport-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-            .tempfile_in(directory(path))
+            .tempfile_in(directory(&path))
             .map_err(fail)?;
+        if old.is_some() {
+            let permissions = path.metadata().map_err(fail)?.permissions();
+            new.as_file().set_permissions(permissions).map_err(fail)?;
+        }
         Ok(Self {
-            path: path.clone(),
+            path,
             reference: reference.clone(),
             old,
             new,
             written: BTreeSet::new(),
             manifests: HashMap::new(),
             reused: BTreeSet::new(),
+            kept: BTreeSet::new(),
         })
     }
 
@@ -133,6 +143,9 @@ impl ArchiveWriter {
     /// Keeps what the manifest or index `descriptor` of the old archive names.
     fn keep_tree(&mut self, descriptor: &Descriptor, depth: usize) -> Result<(), Error> {
         const DEEPEST: usize = 8;
+        if !self.kept.insert(descriptor.digest().clone()) {
+            return Ok(());
+        }
         let name = blob_name(descriptor.digest());
         let bytes = match self.manifests.get(descriptor.digest()) {
             Some(bytes) => Some(bytes.clone()),

@@ -155,7 +155,7 @@ impl DockerArchive {
         let mut rounds = 0;
         while let Some(descriptor) = pending.pop() {
             rounds += 1;
-            if rounds > 1024 {
+            if rounds > 1024 || pending.len() > 64 * 1024 {
                 break;
             }
             // Of an image for several platforms the archive may hold one alone.

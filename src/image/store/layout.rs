@@ -44,6 +44,10 @@ pub(in crate::image) fn read_index(files: &dyn Files) -> Result<Document, Error>
         path: files.path().to_owned(),
         what,
     };
+    files.path().metadata().map_err(|source| Error::File {
+        path: files.path().to_owned(),
+        source,
+    })?;
     let layout = files.read(LAYOUT, 4096)?;
     let layout = layout.ok_or_else(|| no("no OCI image layout: it has no file oci-layout"))?;
     let version: Value = serde_json::from_slice(&layout).unwrap_or_default();
@@ -237,11 +241,27 @@ impl Writer {
             reference: reference.clone(),
             tag: tag.clone(),
         };
-        let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        if path.exists() && !is_empty {
+        let is_begun = this.is_begun().map_err(this.fail(""))?;
+        if path.exists() && !is_begun {
             read_index(&Directory(path.clone()))?;
         }
         Ok(this)
+    }
+
+    /// Whether there is nothing but what a first write puts there, which another
+    /// one may be doing now, or was stopped doing.
+    fn is_begun(&self) -> io::Result<bool> {
+        if !self.path.exists() || self.path.join(INDEX).exists() {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let is_ours = name.as_encoded_bytes().starts_with(b".reuseport-");
+            if !(is_ours || name == "blobs" || name == LAYOUT) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn fail(&self, name: &str) -> impl Fn(io::Error) -> Error {
