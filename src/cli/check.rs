@@ -188,7 +188,7 @@ fn elsewhere(target: &str, client: &Client) -> Option<Result<Vec<Found>, Refusal
 }
 
 fn of_image(target: &str, client: &Client) -> Result<Vec<Found>, Refusal> {
-    let read = image::read(target, &[], client)?;
+    let read = image::read(image::locate(target)?, &[], client)?;
     let mut all = Vec::new();
     for picture in read.content.images() {
         let checked = check(&read.source, picture)?;

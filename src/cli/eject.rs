@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::engine;
 use super::image::{self, Output, Read, Refusal, SUFFIX, Transport};
 use super::unit::{self, UnitFlags};
 use crate::bundle;
@@ -63,7 +64,13 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 }
 
 fn eject(target: &str, output: &Output, transport: &Transport) -> Result<u8, Refusal> {
-    let read = image::read(target, &output.platform, &transport.client())?;
+    let source = image::locate(target)?;
+    if let Reference::Engine(name) = &source
+        && engine::stays(&source, output)?
+    {
+        return engine::eject(&source, name, output);
+    }
+    let read = image::read(source, &output.platform, &transport.client())?;
     let nothing = || Refusal::no(format_args!("{target}: nothing to eject: it holds no shim"));
     let ejected = transform::eject(&read.content)?.ok_or_else(nothing)?;
     let restored = restore(&read, &ejected.content, ejected.base.as_ref())?;

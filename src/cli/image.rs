@@ -15,6 +15,8 @@ use super::report::escaped;
 use super::{answer, complain, status};
 use crate::image::check::{Checked, shared};
 use crate::image::contents::{self, Content, Picture};
+use crate::image::engine::Inspected;
+use crate::image::engine::{Engine, spelt};
 use crate::image::error::Error;
 use crate::image::registry::{Client, Options};
 use crate::image::store;
@@ -147,9 +149,30 @@ pub(super) fn parse(target: &str) -> Result<Reference, Refusal> {
     target.parse().map_err(Refusal::fault)
 }
 
-/// Reads what `target` leads to, and selects `platforms` of it.
-pub(super) fn read(target: &str, platforms: &[Platform], client: &Client) -> Result<Read, Refusal> {
+/// What `target` names. A bare name is the engine's if one answers and has it, else
+/// the registry's.
+pub(super) fn locate(target: &str) -> Result<Reference, Refusal> {
     let reference = parse(target)?;
+    let Reference::Bare(name) = reference else {
+        return Ok(reference);
+    };
+    let has_it = match Engine::find() {
+        Ok(engine) => engine.inspect(&spelt(&name))?.is_some(),
+        Err(_) => false,
+    };
+    Ok(if has_it {
+        Reference::Engine(name)
+    } else {
+        Reference::Registry(name)
+    })
+}
+
+/// Reads what `reference` leads to, and selects `platforms` of it.
+pub(super) fn read(
+    reference: Reference,
+    platforms: &[Platform],
+    client: &Client,
+) -> Result<Read, Refusal> {
     let mut source = store::open(&reference, client)?;
     let top = source.top()?;
     let named = top
@@ -242,6 +265,42 @@ pub(super) fn finish(
     Ok(answer(escaped_lines(&text).as_bytes()))
 }
 
+/// Prints `text`, in which nothing moves the terminal.
+pub(super) fn print(text: &str) -> u8 {
+    answer(escaped_lines(text).as_bytes())
+}
+
+/// Prints what was done in an engine, which made `made`.
+pub(super) fn finish_engine(
+    source: &Reference,
+    destination: &Reference,
+    made: &Inspected,
+    output: &Output,
+    more: Value,
+) -> Result<u8, Refusal> {
+    if let Some(path) = &output.digest_file {
+        write_digest(path, &made.id)
+            .map_err(|error| Refusal::fault(format_args!("{}: {error}", path.display())))?;
+    }
+    let line = destination.line(&made.id);
+    if !output.json {
+        return Ok(print(&format!("{line}\n")));
+    }
+    let digest = made.id.to_string();
+    let image = json!({"platform": made.platform().to_string(), "digest": digest});
+    let mut summary = json!({
+        "source": source.to_string(),
+        "reference": destination.to_string(),
+        "line": line,
+        "digest": digest,
+        "images": [image],
+    });
+    if let (Some(all), Value::Object(more)) = (summary.as_object_mut(), more) {
+        all.extend(more);
+    }
+    Ok(print(&format!("{summary:#}\n")))
+}
+
 fn write_digest(path: &Path, digest: &Digest) -> io::Result<()> {
     fs::write(path, digest.to_string())
 }
@@ -279,7 +338,7 @@ fn summary(
 
 /// What changes between two images or indexes, as a diff of the configs and of the
 /// lists of layers.
-fn difference(old: &Content, new: &Content) -> String {
+pub(super) fn difference(old: &Content, new: &Content) -> String {
     let mut text = String::new();
     let (old, new) = (old.images(), new.images());
     for (old, new) in old.iter().zip(&new) {

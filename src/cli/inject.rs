@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::engine;
 use super::host::HostFlags;
 use super::image::{self, First, Output, Read, Refusal, SUFFIX, Transport};
 use super::report::{findings_json, write_findings, write_verdict};
@@ -19,8 +20,9 @@ use crate::image::{Platform, Reference};
 
 /// Put the shim into an image, a bundle or a systemd unit
 ///
-/// TARGET is docker://HOST/NAME[:TAG|@DIGEST], oci:DIR[:TAG], oci-archive:FILE[:TAG]
-/// or docker-archive:FILE[:NAME:TAG].
+/// TARGET is NAME[:TAG] (the container engine's, or else the registry's),
+/// docker-daemon:NAME[:TAG], docker://HOST/NAME[:TAG|@DIGEST], oci:DIR[:TAG],
+/// oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG].
 /// What the image will run is checked first. The result is a new image: TAG-reuseport
 /// in the same directory, or what -t names. Its name and digest are printed.
 ///
@@ -118,8 +120,21 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
         no_check,
         ..
     } = arguments;
-    let read = image::read(target, &output.platform, &transport.client())?;
-    let destination = destination(&read, &output)?;
+    let source = image::locate(target)?;
+    if let Reference::Engine(name) = &source
+        && engine::stays(&source, &output)?
+    {
+        let request = Request {
+            rules: rules.assignments(),
+            time: time()?,
+            ..Request::default()
+        };
+        let to = destination(&source, source.tag(), &output)?;
+        let look = engine::Look { no_check, force };
+        return engine::inject(&source, name, &to, &request, look, &output);
+    }
+    let read = image::read(source, &output.platform, &transport.client())?;
+    let destination = destination(&read.reference, read.tag.as_deref(), &output)?;
     image::check_place(&destination, &read.content)?;
     let request = Request {
         rules: rules.assignments(),
@@ -156,8 +171,11 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
 }
 
 /// Where the result goes.
-fn destination(read: &Read, output: &Output) -> Result<Reference, Refusal> {
-    let source = &read.reference;
+fn destination(
+    source: &Reference,
+    tag: Option<&str>,
+    output: &Output,
+) -> Result<Reference, Refusal> {
     if output.in_place {
         return Ok(source.clone());
     }
@@ -170,7 +188,7 @@ fn destination(read: &Read, output: &Output) -> Result<Reference, Refusal> {
         }
         return Ok(destination);
     }
-    match (source, &read.tag) {
+    match (source, tag) {
         (Reference::Layout { .. } | Reference::Engine(_) | Reference::Bare(_), Some(tag)) => {
             // An image that has the shim already gets it anew.
             let tag = tag.strip_suffix(SUFFIX).unwrap_or(tag);

@@ -4,6 +4,7 @@ mod bundle;
 mod cdi;
 mod check;
 mod eject;
+mod engine;
 mod found;
 mod host;
 mod image;

@@ -51,18 +51,7 @@ impl Checked {
 /// A layer cannot be read.
 pub fn check(source: &Shared, picture: &Picture) -> Result<Checked, Error> {
     let config = &picture.image.config.tree["config"];
-    let command: Vec<OsString> = ["Entrypoint", "Cmd"]
-        .iter()
-        .filter_map(|name| config[*name].as_array())
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(OsString::from)
-        .collect();
-    let environment = environment(config);
-    let variable = |name: &str| -> Option<&OsStr> {
-        let found = environment.iter().rfind(|(one, _)| one == name);
-        found.map(|(_, value)| value.as_os_str())
-    };
+    let command = command(config);
     let malformed = |error: super::edit::Malformed| Error::Malformed {
         store: "the image".into(),
         digest: picture.digest().clone(),
@@ -70,12 +59,43 @@ pub fn check(source: &Shared, picture: &Picture) -> Result<Checked, Error> {
     };
     let layers = picture.image.layers().map_err(malformed)?;
     let tree = Rc::new(Tree::new(Rc::clone(source), layers, names(&command)));
-    let root = Root::of(Rc::clone(&tree));
+    let judgement = judge(&Root::of(Rc::clone(&tree)), config);
+    if let Some(error) = tree.take_error() {
+        return Err(error);
+    }
+    let (count, bytes) = tree.effort();
+    Ok(Checked {
+        judgement,
+        command,
+        layers: count,
+        bytes,
+    })
+}
+
+/// What an image with this `config` runs.
+pub fn command(config: &Value) -> Vec<OsString> {
+    ["Entrypoint", "Cmd"]
+        .iter()
+        .filter_map(|name| config[*name].as_array())
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(OsString::from)
+        .collect()
+}
+
+/// Judges what an image with this `config` will run, whose files `root` holds.
+pub fn judge(root: &Root, config: &Value) -> Judgement {
+    let command = command(config);
+    let environment = environment(config);
+    let variable = |name: &str| -> Option<&OsStr> {
+        let found = environment.iter().rfind(|(one, _)| one == name);
+        found.map(|(_, value)| value.as_os_str())
+    };
     let directory = config["WorkingDir"]
         .as_str()
         .filter(|path| !path.is_empty());
     let lookup = Lookup {
-        root: &root,
+        root,
         path: Some(variable("PATH").unwrap_or(OsStr::new(PATH))),
         directory: Path::new(directory.unwrap_or("/")),
     };
@@ -86,9 +106,6 @@ pub fn check(source: &Shared, picture: &Picture) -> Result<Checked, Error> {
     });
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
     let mut judgement = judge.judge(&command, &has_shim);
-    if let Some(error) = tree.take_error() {
-        return Err(error);
-    }
     if command.is_empty()
         && let Some(finding) = judgement
             .findings
@@ -98,13 +115,7 @@ pub fn check(source: &Shared, picture: &Picture) -> Result<Checked, Error> {
         "the image has neither Entrypoint nor Cmd: what it runs is not known"
             .clone_into(&mut finding.message);
     }
-    let (count, bytes) = tree.effort();
-    Ok(Checked {
-        judgement,
-        command,
-        layers: count,
-        bytes,
-    })
+    judgement
 }
 
 /// A source that checks of several images share.

@@ -8,6 +8,7 @@ pub mod contents;
 pub mod descriptor;
 pub mod digest;
 pub mod edit;
+pub mod engine;
 pub mod error;
 pub mod json;
 pub mod layer;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use super::descriptor::Descriptor;
 use super::digest::Digest;
+use super::engine::{self, Engine};
 use super::error::Error;
 use super::reference::Reference;
 use super::registry::{Client, RegistryDestination, RegistrySource};
@@ -137,8 +138,11 @@ pub fn open(reference: &Reference, client: &Client) -> Result<Box<dyn Source>, E
     }
 }
 
-/// The same for what lies in a file or a directory.
-fn open_file(reference: &Reference) -> Result<Box<dyn Source>, Error> {
+/// The same for what is reached without a registry.
+///
+/// # Errors
+/// As for [`open`].
+pub(super) fn open_file(reference: &Reference) -> Result<Box<dyn Source>, Error> {
     Ok(match reference {
         Reference::Layout { path, .. } => {
             let directory = directory::Directory(path.clone());
@@ -151,7 +155,12 @@ fn open_file(reference: &Reference) -> Result<Box<dyn Source>, Error> {
         Reference::DockerArchive { .. } => {
             Box::new(docker_archive::DockerArchive::open(reference)?)
         }
-        Reference::Engine(_) | Reference::Registry(_) | Reference::Bare(_) => {
+        Reference::Engine(name) => {
+            let engine = Engine::find()?;
+            let name = engine::spelt(name);
+            engine.source(&name, &engine.image(&name)?)?
+        }
+        Reference::Registry(_) | Reference::Bare(_) => {
             return Err(unsupported(reference));
         }
     })
@@ -163,21 +172,30 @@ fn open_file(reference: &Reference) -> Result<Box<dyn Source>, Error> {
 /// # Errors
 /// What is there is no such store, or cannot be written.
 pub fn create(reference: &Reference, client: &Client) -> Result<Box<dyn Destination>, Error> {
+    match reference {
+        Reference::Registry(name) => Ok(Box::new(RegistryDestination::open(client, name)?)),
+        _ => create_file(reference),
+    }
+}
+
+/// The same for what is reached without a registry.
+///
+/// # Errors
+/// As for [`create`].
+pub(super) fn create_file(reference: &Reference) -> Result<Box<dyn Destination>, Error> {
     Ok(match reference {
         Reference::Layout { .. } => Box::new(layout::Writer::new(reference)?),
         Reference::OciArchive { .. } | Reference::DockerArchive { .. } => {
             Box::new(archive_writer::ArchiveWriter::new(reference)?)
         }
-        Reference::Registry(name) => Box::new(RegistryDestination::open(client, name)?),
-        Reference::Engine(_) | Reference::Bare(_) => {
-            return Err(unsupported(reference));
-        }
+        Reference::Engine(name) => Engine::find()?.destination(&engine::spelt(name))?,
+        Reference::Registry(_) | Reference::Bare(_) => return Err(unsupported(reference)),
     })
 }
 
 fn unsupported(reference: &Reference) -> Error {
     Error::Unsupported {
         reference: Box::new(reference.clone()),
-        what: "this build knows no engines: skopeo copies the image into oci:DIR",
+        what: "name its store: docker-daemon: or docker://",
     }
 }

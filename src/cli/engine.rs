@@ -1,0 +1,247 @@
+//! `inject` and `eject` of an image that stays in its container engine.
+
+use std::ffi::OsString;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::image::{self, Output, Refusal, SUFFIX};
+use super::report::{findings_json, write_findings, write_verdict};
+use crate::finding::Verdict;
+use crate::image::check::judge;
+use crate::image::contents::{Content, Picture};
+use crate::image::engine::{Container, Engine, EngineError, EngineFiles, Inspected, spelt};
+use crate::image::error::Error;
+use crate::image::transform::Request;
+use crate::image::{Name, Reference};
+use crate::program::Root;
+
+/// How an image is looked at before it is changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) no_check: bool,
+    pub(super) force: bool,
+}
+
+impl From<EngineError> for Refusal {
+    fn from(error: EngineError) -> Self {
+        Self::fault(error)
+    }
+}
+
+/// Whether the result of `source` is to stay in the engine that it is in.
+pub(super) fn stays(source: &Reference, output: &Output) -> Result<bool, Refusal> {
+    let Reference::Engine(_) = source else {
+        return Ok(false);
+    };
+    let named = output.tag.as_deref().map(|tag| image::named(tag, source));
+    Ok(!matches!(named.transpose()?, Some(other) if !matches!(other, Reference::Engine(_))))
+}
+
+/// An image that was asked for.
+struct Asked {
+    engine: Engine,
+    name: String,
+    image: Inspected,
+}
+
+fn ask(name: &Name, output: &Output) -> Result<Asked, Refusal> {
+    let engine = Engine::find()?;
+    let name = spelt(name);
+    let image = engine.image(&name)?;
+    let own = image.platform();
+    if let Some(wanted) = output.platform.iter().find(|one| !own.satisfies(one)) {
+        let wanted = wanted.clone();
+        let present = vec![own];
+        return Err(Error::NoSuchPlatform { wanted, present }.into());
+    }
+    Ok(Asked {
+        engine,
+        name,
+        image,
+    })
+}
+
+/// Puts the shim into the image `name`, the result being called `destination`.
+pub(super) fn inject(
+    source: &Reference,
+    name: &Name,
+    destination: &Reference,
+    request: &Request,
+    look: Look,
+    output: &Output,
+) -> Result<u8, Refusal> {
+    let Asked {
+        engine,
+        name,
+        image,
+    } = ask(name, output)?;
+    let target = placed(&engine, source, &image, destination);
+    // Without a look at the files: whether it can be done at all.
+    let mut plan = engine.plan(&image, request, &[])?;
+    let (first, container, check) = if look.no_check {
+        (Vec::new(), None, Value::Null)
+    } else {
+        checked(&engine, source, &image, &plan.before, look.force)?
+    };
+    if output.dry_run {
+        if !first.is_empty() {
+            plan = engine.plan(&image, request, &first)?;
+        }
+        let picture = |image| {
+            let made = crate::image::Descriptor::of("", b"");
+            Content::Image(Box::new(Picture::new(image, &made, None)))
+        };
+        let text = image::difference(&picture(plan.before), &picture(plan.after));
+        return Ok(image::print(&text));
+    }
+    let made = engine.inject(&image, request, &first, &target, container)?;
+    let (made, losses) = match made {
+        Some(made) => (made.image, made.losses),
+        None => {
+            let made = engine.inject_by_archive(&name, &image, request, &first, &target)?;
+            (made, Vec::new())
+        }
+    };
+    let losses: Vec<String> = losses.iter().map(ToString::to_string).collect();
+    for loss in &losses {
+        let who = engine.kind().name();
+        image::say(&format_args!("reuseport: note: {who}: {loss}"));
+    }
+    let more = json!({"checks": check, "notices": losses});
+    image::finish_engine(source, destination, &made, output, more)
+}
+
+/// The name in the engine that `destination` stands for: beside the image that was
+/// found, whatever host the engine put before it.
+fn placed(
+    engine: &Engine,
+    source: &Reference,
+    image: &Inspected,
+    destination: &Reference,
+) -> String {
+    let (Reference::Engine(asked), Reference::Engine(wanted)) = (source, destination) else {
+        unreachable!("both are in the engine");
+    };
+    match wanted.tag_or_latest() {
+        Some(tag) if (&asked.host, &asked.repository) == (&wanted.host, &wanted.repository) => {
+            engine.sibling(asked, image, tag)
+        }
+        _ => spelt(wanted),
+    }
+}
+
+type Checked = (Vec<OsString>, Option<Container>, Value);
+
+/// Judges what the image will run, by the files that this takes.
+fn checked(
+    engine: &Engine,
+    source: &Reference,
+    image: &Inspected,
+    documents: &crate::image::edit::Image,
+    force: bool,
+) -> Result<Checked, Refusal> {
+    let container = Rc::new(engine.files(image)?);
+    let files = Rc::new(EngineFiles::new(Rc::clone(&container)));
+    let judgement = judge(
+        &Root::of(Rc::clone(&files)),
+        &documents.config.tree["config"],
+    );
+    if let Some(error) = files.take_error() {
+        return Err(error.into());
+    }
+    let verdict = judgement.verdict();
+    let mut text = String::new();
+    write_verdict(&mut text, &source.to_string(), verdict, "");
+    if verdict != Verdict::Works {
+        write_findings(&mut text, &judgement.findings);
+    }
+    let text = anstream::adapter::strip_str(&text).to_string();
+    image::say(&text.trim_end());
+    if verdict == Verdict::Fails && !force {
+        return Err(Refusal::no(format_args!(
+            "{source}: the shim would not act there; --force puts it in all the same"
+        )));
+    }
+    // Nobody else has it now.
+    drop(files);
+    let container = Rc::into_inner(container);
+    let program = judgement.chain.program();
+    let first = program.map_or_else(Vec::new, |(_, elf)| elf.sanitizers());
+    let check = json!([{
+        "platform": image.platform().to_string(),
+        "verdict": verdict.name(),
+        "findings": findings_json(&judgement.findings),
+    }]);
+    Ok((first, container, check))
+}
+
+/// Takes the shim out of the image `name`.
+pub(super) fn eject(source: &Reference, name: &Name, output: &Output) -> Result<u8, Refusal> {
+    let Asked {
+        engine,
+        name: asked,
+        image,
+    } = ask(name, output)?;
+    let nothing = || Refusal::no(format_args!("{source}: nothing to eject: it holds no shim"));
+    if !engine.documents(&image)?.may_hold_shim() {
+        return Err(nothing());
+    }
+    let base = engine.untouched(&image)?;
+    let destination = eject_to(&engine, source, name, &image, base.as_ref(), output)?;
+    if output.dry_run {
+        let text = match &base {
+            Some(base) => format!("{destination} will be {}\n", base.id),
+            None => format!("{destination} will be {source} without the shim\n"),
+        };
+        return Ok(image::print(&text));
+    }
+    let target = placed(&engine, source, &image, &destination);
+    let is_original = base.is_some();
+    let (made, how) = match engine.eject(&image, &target)? {
+        Some(base) => (base, "the image that the shim was put into has the name"),
+        None => {
+            let made = engine.eject_by_archive(&asked, &image, &target)?;
+            let how = "the image that the shim was put into is not there: \
+                       saved, edited and loaded";
+            (made.ok_or_else(nothing)?, how)
+        }
+    };
+    image::say(&format_args!("reuseport: note: {destination}: {how}"));
+    let more = json!({"is_original": is_original});
+    image::finish_engine(source, &destination, &made, output, more)
+}
+
+/// Where the result of eject goes.
+fn eject_to(
+    engine: &Engine,
+    source: &Reference,
+    name: &Name,
+    image: &Inspected,
+    base: Option<&Inspected>,
+    output: &Output,
+) -> Result<Reference, Refusal> {
+    if output.in_place {
+        return Ok(source.clone());
+    }
+    if let Some(tag) = &output.tag {
+        return image::named(tag, source);
+    }
+    let ask = |why: &str| {
+        Err(Refusal::fault(format_args!(
+            "{source}: {why}: name the result with -t DEST, or give --in-place"
+        )))
+    };
+    let tag = name
+        .tag_or_latest()
+        .and_then(|tag| tag.strip_suffix(SUFFIX));
+    let Some(tag) = tag.filter(|tag| !tag.is_empty()) else {
+        return ask("its tag does not end with -reuseport");
+    };
+    let destination = source.with_tag(tag);
+    let current = engine.inspect(&placed(engine, source, image, &destination))?;
+    if current.is_some_and(|current| base.is_none_or(|base| base.id != current.id)) {
+        return ask(&format!("{destination} is there, and is another image"));
+    }
+    Ok(destination)
+}

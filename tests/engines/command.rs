@@ -1,0 +1,130 @@
+//! The command, on images of both engines.
+
+use crate::daemon::{self, Daemon};
+use crate::port::Port;
+use crate::support::{Outcome, run};
+use crate::{fixture, serve};
+
+fn reuseport(daemon: &Daemon, arguments: &[&str]) -> Outcome {
+    run(daemon.reuseport().args(arguments))
+}
+
+fn id(daemon: &Daemon, name: &str) -> String {
+    let image = daemon.engine().image(name).expect("the image");
+    image.id.to_string()
+}
+
+/// From an image of the machine's own Redis to two containers on one port, and
+/// back.
+fn there_and_back(daemon: &Daemon) {
+    fixture::load(daemon, "there:test", fixture::config());
+    let before = daemon.rest();
+    let names = daemon.engine().names();
+    let port = Port::free();
+    serve::assert_not_shared(daemon, "there:test", port.number);
+
+    let dry = reuseport(daemon, &["inject", "--dry-run", "docker-daemon:there:test"]);
+    assert_eq!(dry.status, Some(0), "{}", dry.stderr);
+    let added = "+      \"LD_PRELOAD=/.reuseport/libreuseport.so\"";
+    assert!(dry.stdout.contains(added), "{}", dry.stdout);
+    assert_eq!(daemon.engine().names().ok(), names.ok());
+
+    let made = reuseport(daemon, &["inject", "docker-daemon:there:test"]);
+    let shared = id(daemon, "there:test-reuseport");
+    assert_eq!(
+        made,
+        Outcome {
+            status: Some(0),
+            stdout: format!("docker-daemon:there:test-reuseport {shared}\n"),
+            stderr: "docker-daemon:there:test: works\n".to_owned(),
+        }
+    );
+    serve::assert_shared(daemon, "there:test-reuseport", port.number);
+
+    let base = id(daemon, "there:test");
+    let back = reuseport(daemon, &["eject", "docker-daemon:there:test-reuseport"]);
+    assert_eq!(
+        back,
+        Outcome {
+            status: Some(0),
+            stdout: format!("docker-daemon:there:test {base}\n"),
+            stderr: "reuseport: note: docker-daemon:there:test: \
+                     the image that the shim was put into has the name\n"
+                .to_owned(),
+        }
+    );
+    assert_eq!(id(daemon, "there:test"), base);
+    serve::assert_not_shared(daemon, "there:test", port.number);
+
+    let nothing = reuseport(daemon, &["eject", "docker-daemon:there:test", "-t", "x:y"]);
+    assert_eq!(nothing.status, Some(1), "{}", nothing.stderr);
+    let nowhere = reuseport(daemon, &["inject", "docker-daemon:there:none"]);
+    assert_eq!(nowhere.status, Some(2));
+    assert!(nowhere.stderr.contains("there:test"), "{}", nowhere.stderr);
+    let out = ["inject", "--in-place", "docker-daemon:there:test-reuseport"];
+    assert_eq!(reuseport(daemon, &out).status, Some(0));
+    assert_eq!(daemon.rest(), before);
+}
+
+#[test]
+fn docker_there_and_back() {
+    if let Some(docker) = daemon::docker("docker_there_and_back") {
+        there_and_back(&docker);
+    }
+}
+
+#[test]
+fn podman_there_and_back() {
+    if let Some(podman) = daemon::podman("podman_there_and_back") {
+        there_and_back(&podman);
+    }
+}
+
+/// Out of the engine, where nothing is lost, and into it again.
+fn to_a_layout_and_back(daemon: &Daemon) {
+    fixture::load(daemon, "away:test", fixture::config());
+    let before = daemon.rest();
+    let directory = tempfile::tempdir().expect("a folder");
+    let layout = format!("oci:{}:x", directory.path().join("layout").display());
+    let out = reuseport(
+        daemon,
+        &["inject", "docker-daemon:away:test", "-t", &layout],
+    );
+    assert_eq!(out.status, Some(0), "{}", out.stderr);
+    let back = reuseport(daemon, &["eject", &layout, "-t", "docker-daemon:away:back"]);
+    assert_eq!(back.status, Some(0), "{}", back.stderr);
+    assert_eq!(id(daemon, "away:back"), id(daemon, "away:test"));
+    assert_eq!(daemon.rest(), before);
+}
+
+#[test]
+fn docker_to_a_layout_and_back() {
+    if let Some(docker) = daemon::docker("docker_to_a_layout_and_back") {
+        to_a_layout_and_back(&docker);
+    }
+}
+
+#[test]
+fn podman_to_a_layout_and_back() {
+    if let Some(podman) = daemon::podman("podman_to_a_layout_and_back") {
+        to_a_layout_and_back(&podman);
+    }
+}
+
+/// An image whose program is not there is refused, and nothing is left of the look.
+#[test]
+fn docker_refuses_what_would_not_work() {
+    let Some(docker) = daemon::docker("docker_refuses_what_would_not_work") else {
+        return;
+    };
+    let mut config = fixture::config();
+    config["config"]["Entrypoint"] = serde_json::json!(["missing"]);
+    fixture::load(&docker, "refused:test", config);
+    let before = docker.rest();
+    let refused = reuseport(&docker, &["inject", "docker-daemon:refused:test"]);
+    assert_eq!(refused.status, Some(1), "{}", refused.stderr);
+    assert_eq!(refused.stdout, "");
+    assert_eq!(docker.rest(), before);
+    let forced = ["inject", "--force", "docker-daemon:refused:test"];
+    assert_eq!(reuseport(&docker, &forced).status, Some(0));
+}

@@ -1,0 +1,16 @@
+//! Real container engines: Docker's daemon and Podman's service, started here.
+
+mod command;
+mod daemon;
+mod docker;
+mod fixture;
+mod podman;
+mod serve;
+
+#[path = "../servers/port.rs"]
+mod port;
+#[allow(dead_code, reason = "the port's part of it is used here")]
+#[path = "../servers/sockets.rs"]
+mod sockets;
+#[path = "../support/mod.rs"]
+mod support;
