@@ -57,6 +57,7 @@ pub struct Elf {
 
 /// The functions of interest that a file takes from others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Imports {
     pub bind: bool,
     /// `syscall`, through which it may bind; the shim is there too.
