@@ -11,7 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::copy::{self, Running};
 use super::stage::Order;
-use super::{Copy, Outcome, Refusal, Report, ShimSource, State, files, netlink, traffic, watch};
+use super::{
+    Copy, Outcome, Refusal, Report, ShimSource, Socket, State, files, netlink, traffic, watch,
+};
 use crate::environment::{self, Environment};
 use crate::preload::{self, LD_PRELOAD};
 use crate::rules::{Assignments, Variable};
@@ -158,13 +160,36 @@ impl Trial {
         })
     }
 
+    /// The sockets of a copy that take what comes to an address, but those whose
+    /// port the kernel chose.
+    fn keys(&self, copy: &Running) -> Result<BTreeSet<Key>, Refusal> {
+        let open = watch::open(copy.keeper()).map_err(watching)?;
+        let may_be_chosen = |port| EPHEMERAL.contains(&port);
+        let mut keys: BTreeSet<Key> = open
+            .iter()
+            .map(|one| (one.protocol.to_string(), one.address))
+            .collect();
+        if keys
+            .iter()
+            .any(|(_, address)| may_be_chosen(address.port()))
+        {
+            // A server may listen there as well: its sockets say more of that.
+            let sockets = watch::sockets(copy.keeper(), &self.assignments).map_err(watching)?;
+            keys.retain(|(protocol, address)| {
+                let is_it = |one: &Socket| (&one.protocol, one.address) == (protocol, *address);
+                !may_be_chosen(address.port()) || sockets.iter().any(is_it)
+            });
+        }
+        Ok(keys)
+    }
+
     /// Waits until the copy has sockets and makes no new ones, or has ended, or
     /// the time is over. Gives the sockets.
     fn await_settled(&self, copy: &mut Running) -> Result<BTreeSet<Key>, Refusal> {
         let mut known = BTreeSet::new();
         let mut since = Instant::now();
         loop {
-            let now = keys(copy)?;
+            let now = self.keys(copy)?;
             if now != known {
                 (known, since) = (now, Instant::now());
             }
@@ -189,25 +214,14 @@ impl Trial {
             self.deadline
         };
         loop {
-            let wanted = keys(other)?;
-            let has_all = keys(copy)?.is_superset(&wanted);
+            let wanted = self.keys(other)?;
+            let has_all = self.keys(copy)?.is_superset(&wanted);
             if has_all || copy.exit().is_some() || Instant::now() >= deadline {
                 return Ok(());
             }
             sleep(PAUSE);
         }
     }
-}
-
-/// The sockets of a copy that take what comes to an address, but those whose
-/// port the kernel chose.
-fn keys(copy: &Running) -> Result<BTreeSet<Key>, Refusal> {
-    let open = watch::open(copy.keeper()).map_err(watching)?;
-    Ok(open
-        .into_iter()
-        .filter(|one| !EPHEMERAL.contains(&one.address.port()))
-        .map(|one| (one.protocol.to_string(), one.address))
-        .collect())
 }
 
 fn watching(error: impl fmt::Display) -> Refusal {

@@ -194,6 +194,9 @@ fn unfinished(report: &Report, findings: &mut Vec<Finding>) {
         } else if !missing.is_empty() {
             let message = format!("copy {number} has not bound {} in time", missing.join(", "));
             found("never-bound", message, "give it more time: --timeout");
+        } else if report.copies.len() < 2 {
+            let message = "there was no time left for a second copy".to_owned();
+            found("never-bound", message, "give it more time: --timeout");
         }
     }
 }
@@ -280,6 +283,15 @@ mod tests {
         assert_eq!(judged([first.clone(), second], Some([99, 101])), lost);
         let kept = (Verdict::Works, vec!["outside-rules"]);
         assert_eq!(judged([first.clone(), first], Some([99, 101])), kept);
+    }
+
+    #[test]
+    fn one_copy_alone_proves_nothing() {
+        let report = Report {
+            copies: vec![copy(&[(80, State::Hooked)])],
+            ..Report::default()
+        };
+        assert_eq!(judge(&report).0, Verdict::Uncertain);
     }
 
     #[test]

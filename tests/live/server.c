@@ -49,6 +49,13 @@ int main(int count, char **arguments)
         }
         close(probe);
     }
+    if (strcmp(mode, "chosen") == 0) {
+        struct sockaddr_in any = address;
+        any.sin_port = 0;
+        int other = socket(AF_INET, SOCK_DGRAM, 0);
+        if (bind(other, (struct sockaddr *)&any, sizeof any) != 0)
+            return 1;
+    }
     int bound = strcmp(mode, "raw") == 0 ? raw_bind(server, name, sizeof address)
                                          : bind(server, name, sizeof address);
     if (bound != 0) {

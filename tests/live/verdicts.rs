@@ -102,6 +102,21 @@ fn rules_that_leave_the_port_out_fail() {
 }
 
 #[test]
+fn a_port_that_the_kernel_chose_is_not_missed() {
+    // One beside the server's own, which the rules leave out.
+    let (status, answer) = tried(&["--port", "8000"], &[&fixture(), "chosen", "8000"]);
+    assert_eq!((status, codes(&answer)), (Some(0), vec![]), "{answer:#}");
+    assert_eq!(answer["verdict"], "works");
+}
+
+#[test]
+fn a_high_port_is_not_taken_for_one_that_the_kernel_chose() {
+    let (_, answer) = tried(&[], &[&fixture(), "plain", "62000"]);
+    assert_eq!(answer["verdict"], "works", "{answer:#}");
+    assert_eq!(sums(&answer), [200]);
+}
+
+#[test]
 fn one_that_wants_to_be_alone_is_uncertain_with_its_words() {
     let (status, answer) = tried(&[], &[&fixture(), "alone", "8000"]);
     assert_eq!((status, codes(&answer)), (Some(0), vec!["ended"]));
