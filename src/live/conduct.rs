@@ -30,7 +30,7 @@ const SETTLED: Duration = Duration::from_millis(250);
 const HOPELESS: Duration = Duration::from_millis(1500);
 
 /// How long the traffic may take.
-const TRAFFIC: Duration = Duration::from_secs(4);
+const TRAFFIC: Duration = Duration::from_secs(8);
 
 /// How long copies that run on the machine's own files have for ending in order.
 const GRACE: Duration = Duration::from_secs(3);
@@ -132,12 +132,17 @@ impl Trial {
         let mut copies = vec![self.describe(&mut first)?];
         if let Some(second) = &mut second {
             copies.push(self.describe(second)?);
-            report.traffic = traffic::send(
+            let (traffic, left_out) = traffic::send(
                 [first.keeper(), second.keeper()],
                 [&copies[0].sockets, &copies[1].sockets],
                 Instant::now() + TRAFFIC,
             )
             .map_err(watching)?;
+            report.traffic = traffic;
+            if left_out > 0 {
+                let note = format!("nothing was sent to {left_out} more addresses of both copies");
+                report.notes.push(note);
+            }
             // One may have ended by what came.
             copies[1].exit = second.exit();
             copies[1].output = second.output().lines();

@@ -6,7 +6,7 @@ use super::{Copy, Report, Socket, State};
 use crate::finding::{Finding, Severity, Verdict};
 
 /// With fewer connections, one copy may get none by chance.
-const ENOUGH: u32 = 30;
+pub(super) const ENOUGH: u32 = 30;
 
 /// Judges a trial.
 ///

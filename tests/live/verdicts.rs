@@ -70,6 +70,20 @@ fn short_queues_are_filled_again_and_again() {
 }
 
 #[test]
+fn one_that_waits_for_the_client_to_speak_is_spoken_to() {
+    let (_, answer) = tried(&[], &[&fixture(), "deferred", "8000"]);
+    assert_eq!(answer["verdict"], "works", "{answer:#}");
+}
+
+#[test]
+fn a_multicast_address_ends_no_trial() {
+    let (_, answer) = tried(&[], &[&fixture(), "group", "8000"]);
+    assert_eq!(codes(&answer), ["no-traffic"], "{answer:#}");
+    let traffic = answer["live"]["traffic"].as_array().expect("traffic");
+    assert_eq!(traffic.len(), 2, "{answer:#}");
+}
+
+#[test]
 fn a_server_that_goes_into_the_background_is_followed() {
     let (_, answer) = tried(&[], &[&fixture(), "background", "8000"]);
     assert_eq!(answer["verdict"], "works", "{answer:#}");
