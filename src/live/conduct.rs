@@ -49,6 +49,9 @@ pub(super) fn conduct(order: &Order) -> Outcome {
         files::mount_proc()?;
     }
     set_up_network(order, &mut report)?;
+    if plan.is_isolated() {
+        files::protect_settings()?;
+    }
     let shim = match &plan.shim {
         ShimSource::Host(path) => path.clone(),
         ShimSource::Isolated(name) => {

@@ -104,6 +104,8 @@ fn try_to_keep(order: &str) -> io::Result<u8> {
     setsid()?;
     if order.is_user {
         isolation::drop_capabilities()?;
+    } else {
+        isolation::withhold_capabilities()?;
     }
     let mut arguments = order.arguments.iter();
     let mut command = Command::new(&order.program);

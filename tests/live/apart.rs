@@ -59,6 +59,61 @@ fn without_isolation_they_do_not() {
 }
 
 #[test]
+fn the_machines_name_clock_and_settings_stay_as_they_are() {
+    if !is_root() {
+        return skip(
+            "the_machines_name_clock_and_settings_stay_as_they_are",
+            "only root could change them",
+        );
+    }
+    let name = || fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    let before = name();
+    let script = "hostname reuseport-trial; cat /proc/sys/kernel/hostname
+        for file in /proc/sys/kernel/panic /proc/sysrq-trigger /sys/kernel/profiling /proc/sys/net/ipv4/ip_forward; do
+            test -w $file && echo $file
+        done
+        grep CapBnd /proc/self/status
+        exit 1";
+    let (_, answer) = tried(&[], &["sh", "-c", script]);
+    let output = answer["live"]["copies"][0]["output"].as_array();
+    let output: Vec<_> = output.expect("output").iter().collect();
+    // Only the network's settings are its own.
+    assert_eq!(output[0], "reuseport-trial");
+    assert_eq!(output[1], "/proc/sys/net/ipv4/ip_forward", "{output:?}");
+    let bounds = output[2].as_str().expect("a line").split_whitespace();
+    let bounds = u64::from_str_radix(bounds.last().expect("a set"), 16).expect("hexadecimal");
+    assert_eq!(bounds & 1 << 25, 0, "CAP_SYS_TIME");
+    assert_eq!(name(), before);
+}
+
+#[test]
+fn nobody_on_the_machine_is_spoken_to() {
+    if !is_root() {
+        return skip("nobody_on_the_machine_is_spoken_to", "only root can mount");
+    }
+    // As an engine's socket is in a container: a mount of its own, or in one that
+    // cannot be written.
+    let script = "
+        mkdir \"$1/mount\" && mount -t tmpfs none \"$1/mount\" && cd \"$1/mount\" &&
+        mkfifo within && mount -o remount,ro,bind . &&
+        touch ../file && mount --bind within ../file || exit 9
+        cat within >../heard & cat=$!
+        \"$2\" check --live -q -- sh -c 'timeout 1 tee ../file within <<E
+            spoken
+E'
+        kill $cat; wait; exit 0";
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut call = command("unshare");
+    call.args(["-m", "sh", "-c", script, "sh"]);
+    let outcome = run(call
+        .arg(directory.path())
+        .arg(env!("CARGO_BIN_EXE_reuseport")));
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    let heard = fs::read_to_string(directory.path().join("heard")).expect("what was heard");
+    assert_eq!(heard, "");
+}
+
+#[test]
 fn a_users_files_stay_as_well() {
     let user = User::new();
     let file = user.directory().join("touched");
