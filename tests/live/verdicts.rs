@@ -177,6 +177,16 @@ fn one_that_ends_at_once_is_uncertain_with_its_status() {
 }
 
 #[test]
+fn a_long_argument_is_no_hindrance() {
+    let word = "x".repeat(100_000);
+    let (_, answer) = tried(
+        &[],
+        &["redis-server", "--port", "6380", "--requirepass", &word],
+    );
+    assert_eq!(answer["verdict"], "works");
+}
+
+#[test]
 fn what_cannot_be_started_is_not_tried() {
     let (status, answer) = tried(&[], &["no-such-server"]);
     assert_eq!((status, codes(&answer)), (Some(2), vec!["not-found"]));
