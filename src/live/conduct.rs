@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use super::copy::{self, Running};
 use super::stage::Order;
@@ -24,6 +24,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// For how long nothing new may be bound until a copy counts as started.
 const SETTLED: Duration = Duration::from_millis(250);
+
+/// For how long the first copy is watched after the traffic: servers may bind one
+/// address long after another.
+const LATE: Duration = Duration::from_secs(1);
 
 /// For how long the second copy is watched when it is known that it cannot get
 /// what it wants.
@@ -42,6 +46,7 @@ const EPHEMERAL: RangeInclusive<u16> = 61_440..=65_535;
 pub(super) fn conduct(order: &Order) -> Outcome {
     let mut report = Report::default();
     let plan = &order.plan;
+    let open_files = raise_limit();
     files::make_private()?;
     if plan.is_isolated() {
         report.notes = files::isolate(order.is_user)?;
@@ -80,6 +85,7 @@ pub(super) fn conduct(order: &Order) -> Outcome {
             environment,
             is_user: order.is_user,
             with_shim_output,
+            open_files,
         },
         assignments,
         deadline: Instant::now() + plan.timeout,
@@ -87,6 +93,16 @@ pub(super) fn conduct(order: &Order) -> Outcome {
     };
     trial.run(&mut report)?;
     Ok(report)
+}
+
+/// Raises the limit of open files as far as it goes: each mount of the machine takes
+/// one for a while, and so does each connection. Gives what it was.
+fn raise_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    // It stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    limit.current
 }
 
 /// Brings lo up, with the machine's addresses on it.
@@ -125,38 +141,62 @@ struct Trial {
 impl Trial {
     fn run(&self, report: &mut Report) -> Result<(), Refusal> {
         let mut first = Running::start(&self.copy)?;
-        let keys = self.await_settled(&mut first)?;
+        let mut keys = self.await_settled(&mut first)?;
         let mut second = None;
         if !keys.is_empty() && first.exit().is_none() {
             let mut copy = Running::start(&self.copy)?;
-            self.await_like(&mut copy, &first)?;
-            second = Some(copy);
-        }
-        let mut copies = vec![self.describe(&mut first)?];
-        if let Some(second) = &mut second {
-            copies.push(self.describe(second)?);
-            let (traffic, left_out) = traffic::send(
-                [first.keeper(), second.keeper()],
-                [&copies[0].sockets, &copies[1].sockets],
-                Instant::now() + TRAFFIC,
-            )
-            .map_err(watching)?;
-            report.traffic = traffic;
-            if left_out > 0 {
-                let note = format!("nothing was sent to {left_out} more addresses of both copies");
-                report.notes.push(note);
+            loop {
+                self.await_like(&mut copy, &first)?;
+                self.compare(&mut first, &mut copy, report)?;
+                if !self.has_more(&mut first, &keys)? {
+                    break;
+                }
+                keys = self.await_settled(&mut first)?;
             }
-            // One may have ended by what came.
-            copies[1].exit = second.exit();
-            copies[1].output = second.output().lines();
+            second = Some(copy);
+        } else {
+            report.copies = vec![self.describe(&mut first)?];
         }
-        copies[0].exit = first.exit();
-        copies[0].output = first.output().lines();
-        report.copies = copies;
         if !self.is_isolated {
             end(&mut [Some(first), second])?;
         }
         Ok(())
+    }
+
+    /// Describes both copies, with what each gets of the traffic.
+    fn compare(
+        &self,
+        first: &mut Running,
+        second: &mut Running,
+        report: &mut Report,
+    ) -> Result<(), Refusal> {
+        let mut copies = vec![self.describe(first)?, self.describe(second)?];
+        (report.traffic, report.unreached) = traffic::send(
+            [first.keeper(), second.keeper()],
+            [&copies[0].sockets, &copies[1].sockets],
+            Instant::now() + TRAFFIC,
+        )
+        .map_err(watching)?;
+        // One may have ended by what came.
+        for (copy, running) in copies.iter_mut().zip([first, second]) {
+            copy.exit = running.exit();
+            copy.output = running.output().lines();
+        }
+        report.copies = copies;
+        Ok(())
+    }
+
+    /// Whether the copy gets other sockets than `keys` soon, and there is time for
+    /// them.
+    fn has_more(&self, copy: &mut Running, keys: &BTreeSet<Key>) -> Result<bool, Refusal> {
+        let limit = self.deadline.min(Instant::now() + LATE);
+        while copy.exit().is_none() && Instant::now() < limit {
+            if !self.keys(copy)?.is_subset(keys) {
+                return Ok(true);
+            }
+            sleep(PAUSE);
+        }
+        Ok(false)
     }
 
     fn describe(&self, running: &mut Running) -> Result<Copy, Refusal> {

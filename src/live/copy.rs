@@ -6,7 +6,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{WaitOptions, getpid, set_child_subreaper, setsid, wait};
+use rustix::process::{
+    Resource, Rlimit, WaitOptions, getpid, getrlimit, set_child_subreaper, setrlimit, setsid, wait,
+};
 use serde::{Deserialize, Serialize};
 
 use super::output::Output;
@@ -24,6 +26,9 @@ pub(super) struct Order {
     /// Whether rights must be given up that only the trial has.
     pub(super) is_user: bool,
     pub(super) with_shim_output: bool,
+    /// The limit of open files, which the trial has raised for itself; `None` for
+    /// no limit.
+    pub(super) open_files: Option<u64>,
 }
 
 /// A copy that was started.
@@ -100,6 +105,12 @@ fn try_to_keep(order: impl Read) -> io::Result<u8> {
     set_child_subreaper(Some(getpid()))?;
     // Away from the caller's terminal.
     setsid()?;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: order.open_files,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit)?;
     if order.is_user {
         isolation::drop_capabilities()?;
     } else {

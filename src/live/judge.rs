@@ -24,6 +24,10 @@ pub fn judge(report: &Report) -> (Verdict, Vec<Finding>) {
     if !findings.iter().any(|one| one.severity == Severity::Error) {
         unfinished(report, &mut findings);
     }
+    if report.unreached > 0 {
+        let message = format!("nothing was sent to {} more addresses", report.unreached);
+        findings.push(Finding::new(Severity::Note, "trial", message));
+    }
     for note in &report.notes {
         findings.push(Finding::new(Severity::Note, "trial", note));
     }
@@ -240,7 +244,7 @@ mod tests {
         let report = Report {
             copies: copies.into(),
             traffic: traffic.into_iter().collect(),
-            notes: Vec::new(),
+            ..Report::default()
         };
         let (verdict, findings) = judge(&report);
         (verdict, findings.iter().map(|one| one.code).collect())

@@ -82,6 +82,9 @@ pub struct Report {
     pub copies: Vec<Copy>,
     /// What came to the addresses that both copies have.
     pub traffic: Vec<Traffic>,
+    /// To how many such addresses nothing was sent: there were too many, or the
+    /// time was over.
+    pub unreached: usize,
     /// What could not be made as on the machine.
     pub notes: Vec<String>,
 }

@@ -182,6 +182,16 @@ fn nothing_is_left_in_the_end() {
 }
 
 #[test]
+fn the_limit_of_open_files_is_the_copies_alone() {
+    let mut call = command("prlimit");
+    call.args(["--nofile=40:4000", env!("CARGO_BIN_EXE_reuseport")]);
+    let script = format!("ulimit -n; exec {} plain 8000", fixture());
+    let (_, answer) = tried_by(&mut call, &[], &["sh", "-c", &script]);
+    assert_eq!(answer["verdict"], "works", "{answer:#}");
+    assert_eq!(answer["live"]["copies"][0]["output"][0], "40");
+}
+
+#[test]
 fn where_namespaces_are_not_permitted_it_says_so() {
     // In a user namespace in which there may be no others, and without the right
     // to make the rest.

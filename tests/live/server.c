@@ -75,6 +75,13 @@ int main(int count, char **arguments)
         setsockopt(server, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
     if (listen(server, 5) != 0)
         return 1;
+    if (strcmp(mode, "late") == 0 && fork() != 0) {
+        sleep(1);
+        address.sin_port = htons(atoi(arguments[2]) + 1);
+        server = socket(AF_INET, SOCK_STREAM, 0);
+        if (raw_bind(server, name, sizeof address) != 0 || listen(server, 5) != 0)
+            return 1;
+    }
     if (strcmp(mode, "background") == 0 && fork() != 0)
         return 0;
     if (strcmp(mode, "deaf") == 0)

@@ -76,6 +76,13 @@ fn one_that_waits_for_the_client_to_speak_is_spoken_to() {
 }
 
 #[test]
+fn a_socket_that_is_bound_late_is_seen() {
+    let (_, answer) = tried(&[], &[&fixture(), "late", "8000"]);
+    assert_eq!(answer["verdict"], "fails", "{answer:#}");
+    assert_eq!(codes(&answer), ["bypassed"]);
+}
+
+#[test]
 fn a_multicast_address_ends_no_trial() {
     let (_, answer) = tried(&[], &[&fixture(), "group", "8000"]);
     assert_eq!(codes(&answer), ["no-traffic"], "{answer:#}");
