@@ -69,6 +69,13 @@ pub(super) fn conduct(order: &Order) -> Outcome {
     let inherited: Environment = std::env::vars_os().collect();
     let given = Assignments::from_environment(&plan.environment);
     let assignments = given.or(Assignments::from_environment(&inherited));
+    let interface = assignments.get(Variable::Interface).unwrap_or_default();
+    if !interface.is_empty() && interface != "lo" {
+        report.notes.push(format!(
+            "there is no interface {} in the trial, only lo: binds to it fail",
+            interface.display()
+        ));
+    }
     let with_shim_output = assignments
         .get(Variable::Debug)
         .is_some_and(|value| !value.is_empty() && value != "0");
@@ -118,6 +125,9 @@ fn set_up_network(order: &Order, report: &mut Report) -> Result<(), Refusal> {
                 "the address {address} is not there in the trial: {error}"
             ));
         }
+    }
+    for (path, value) in &order.settings {
+        let _ = fs::write(path, value);
     }
     // Where one of these is missing, the kernel is older than the setting.
     let range = format!("{} {}", EPHEMERAL.start(), EPHEMERAL.end());

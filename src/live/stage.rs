@@ -1,8 +1,10 @@
 //! The processes of a trial, as this program is started for them.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -17,6 +19,8 @@ pub(super) struct Order {
     pub(super) plan: Plan,
     /// The machine's addresses.
     pub(super) addresses: Vec<IpAddr>,
+    /// The machine's settings that decide which binds succeed: file and value.
+    pub(super) settings: Vec<(PathBuf, String)>,
     /// Whether a user namespace had to be made.
     pub(super) is_user: bool,
 }
@@ -55,12 +59,14 @@ fn leave(plan: Plan) -> Result<Option<super::Report>, Refusal> {
     follow_parent()?;
     let failed = |error: io::Error| Refusal::new("the trial could not be started", &error);
     let addresses = netlink::addresses().map_err(failed)?;
+    let settings = settings();
     let is_user = isolation::leave()?;
     // Becoming another in a user namespace makes the kernel forget this.
     follow_parent()?;
     let order = Order {
         plan,
         addresses,
+        settings,
         is_user,
     };
     let mut child = stage("conduct", &order)
@@ -68,6 +74,21 @@ fn leave(plan: Plan) -> Result<Option<super::Report>, Refusal> {
         .map_err(failed)?;
     child.wait().map_err(failed)?;
     Ok(None)
+}
+
+/// The settings of this network namespace that decide which binds succeed, which a
+/// new one does not take over.
+fn settings() -> Vec<(PathBuf, String)> {
+    const NAMES: [&str; 4] = [
+        "ipv4/ip_unprivileged_port_start",
+        "ipv4/ip_nonlocal_bind",
+        "ipv6/ip_nonlocal_bind",
+        "ipv6/bindv6only",
+    ];
+    let paths = NAMES.map(|name| Path::new("/proc/sys/net").join(name));
+    // Where one is missing, the kernel is older, or has no IPv6.
+    let read = |path: PathBuf| Some((path.clone(), fs::read_to_string(path).ok()?));
+    paths.into_iter().filter_map(read).collect()
 }
 
 /// Ends this process when its parent ends, however that comes about.

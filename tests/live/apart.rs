@@ -153,6 +153,24 @@ fn the_machines_addresses_are_there() {
 }
 
 #[test]
+fn the_machines_settings_for_binds_hold() {
+    if !is_root() {
+        return skip(
+            "the_machines_settings_for_binds_hold",
+            "only root can set them",
+        );
+    }
+    let mut call = command("unshare");
+    let setting = "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind && exec \"$@\"";
+    let reuseport = env!("CARGO_BIN_EXE_reuseport");
+    call.args(["-n", "sh", "-c", setting, "sh", reuseport]);
+    let redis = ["redis-server", "--port", "6380", "--bind", "198.51.100.9"];
+    let (_, answer) = tried_by(&mut call, &[], &redis);
+    let sockets = &answer["live"]["copies"][1]["sockets"];
+    assert_eq!(sockets[0]["address"], "198.51.100.9", "{answer:#}");
+}
+
+#[test]
 fn nothing_is_left_when_it_is_killed() {
     let user = User::new();
     for (number, mut call) in [reuseport(), user.command()].into_iter().enumerate() {

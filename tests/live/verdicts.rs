@@ -184,6 +184,14 @@ fn one_that_ends_at_once_is_uncertain_with_its_status() {
 }
 
 #[test]
+fn an_interface_that_is_not_there_is_named() {
+    let (_, answer) = tried(&["--interface", "eth7"], &[&fixture(), "plain", "8000"]);
+    assert_eq!(answer["verdict"], "uncertain", "{answer:#}");
+    let findings = answer["findings"].to_string();
+    assert!(findings.contains("no interface eth7"), "{findings}");
+}
+
+#[test]
 fn a_long_argument_is_no_hindrance() {
     let word = "x".repeat(100_000);
     let (_, answer) = tried(
