@@ -56,7 +56,8 @@ pub(super) fn mount_proc() -> Result<(), Refusal> {
 /// The root file system cannot be covered.
 pub(super) fn isolate(is_user: bool) -> Result<Vec<String>, Refusal> {
     let failed = |error: io::Error| refused("an overlay of /", &error);
-    let directory = std::env::current_dir().map_err(failed)?;
+    // One that was removed is not there in the overlay either.
+    let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let mounts = table::read(is_user).map_err(failed)?;
     let stage = ["/mnt", "/tmp", "/run", "/var", "/dev"];
     let stage = stage.iter().map(Path::new).find(|one| one.is_dir());

@@ -70,7 +70,8 @@ fn names(report: &Report, state: State) -> Option<String> {
 fn bypassed(report: &Report, findings: &mut Vec<Finding>) {
     if let Some(names) = names(report, State::Bypassed) {
         let message = format!("SO_REUSEPORT is not set on {names}");
-        let hint = "it binds past the C library's bind(2), or clears the option afterwards";
+        let hint = "it binds past the C library's bind(2), clears the option afterwards, or was \
+                    started without LD_PRELOAD";
         findings.push(Finding::new(Severity::Error, "bypassed", message).hint(hint));
     }
     if let Some(names) = names(report, State::SetsItself) {

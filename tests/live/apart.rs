@@ -254,6 +254,24 @@ fn a_copy_has_no_more_rights_than_its_user() {
 }
 
 #[test]
+fn a_directory_that_is_gone_is_no_hindrance() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut call = command("sh");
+    let script = "mkdir gone && cd gone && rmdir ../gone && exec \"$@\"";
+    call.args(["-c", script, "sh", env!("CARGO_BIN_EXE_reuseport")]);
+    call.current_dir(directory.path());
+    let (_, answer) = tried_by(&mut call, &[], &[&fixture(), "plain", "8000"]);
+    assert_eq!(answer["verdict"], "works", "{answer:#}");
+}
+
+#[test]
+fn a_trial_without_dashes_is_told_of_them() {
+    let outcome = run(reuseport().args(["check", "--live", "true"]));
+    assert_eq!(outcome.status, Some(2));
+    assert!(outcome.stderr.ends_with("check --live RULES -- CMD\n"));
+}
+
+#[test]
 fn rules_and_flags_of_a_trial_need_one() {
     for flags in [
         ["--port", "80"],
