@@ -78,7 +78,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         strict,
         ..
     } = arguments;
-    let live = match arguments.live.options() {
+    let live = match arguments.live.options(!arguments.command.is_empty()) {
         Ok(live) => live,
         Err(message) => return complain(&message, status::FAULT),
     };

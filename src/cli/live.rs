@@ -22,7 +22,7 @@ use crate::rules::{Assignments, Variable};
 #[derive(Args, Debug)]
 pub(super) struct Flags {
     /// Start CMD twice under the shim, apart from this machine, and see
-    #[arg(long, requires = "command", conflicts_with_all = ["root", "targets", "pid"])]
+    #[arg(long, conflicts_with_all = ["root", "pid"])]
     live: bool,
     /// How long both copies may take until they listen, in seconds [default: 10]
     #[arg(long, value_name = "SECS", value_parser = seconds)]
@@ -47,10 +47,15 @@ impl Flags {
     /// What is asked for, if it is a trial.
     ///
     /// # Errors
-    /// There are rules or limits, and no trial to which they could apply.
-    pub(super) fn options(self) -> Result<Option<Options>, &'static str> {
+    /// There are rules or limits, and no trial to which they could apply; or a
+    /// trial, and no command line.
+    pub(super) fn options(self, has_command: bool) -> Result<Option<Options>, &'static str> {
         const TIMEOUT: Duration = Duration::from_secs(10);
         let rules = self.rules.assignments();
+        if self.live && !has_command {
+            return Err("--live tries a command line, which stands after --: \
+                        reuseport check --live RULES -- CMD");
+        }
         if self.live {
             return Ok(Some(Options {
                 rules,

@@ -7,11 +7,13 @@ use std::ops::RangeInclusive;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use super::copy::{self, Running};
 use super::stage::Order;
-use super::{Copy, Outcome, Refusal, Report, ShimSource, State, files, netlink, traffic, watch};
+use super::{
+    Copy, Outcome, Refusal, Report, ShimSource, Socket, State, files, netlink, traffic, watch,
+};
 use crate::environment::{self, Environment};
 use crate::preload::{self, LD_PRELOAD};
 use crate::rules::{Assignments, Variable};
@@ -23,12 +25,16 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// For how long nothing new may be bound until a copy counts as started.
 const SETTLED: Duration = Duration::from_millis(250);
 
+/// For how long the first copy is watched after the traffic: servers may bind one
+/// address long after another.
+const LATE: Duration = Duration::from_secs(1);
+
 /// For how long the second copy is watched when it is known that it cannot get
 /// what it wants.
 const HOPELESS: Duration = Duration::from_millis(1500);
 
 /// How long the traffic may take.
-const TRAFFIC: Duration = Duration::from_secs(4);
+const TRAFFIC: Duration = Duration::from_secs(8);
 
 /// How long copies that run on the machine's own files have for ending in order.
 const GRACE: Duration = Duration::from_secs(3);
@@ -40,6 +46,7 @@ const EPHEMERAL: RangeInclusive<u16> = 61_440..=65_535;
 pub(super) fn conduct(order: &Order) -> Outcome {
     let mut report = Report::default();
     let plan = &order.plan;
+    let open_files = raise_limit();
     files::make_private()?;
     if plan.is_isolated() {
         report.notes = files::isolate(order.is_user)?;
@@ -47,6 +54,9 @@ pub(super) fn conduct(order: &Order) -> Outcome {
         files::mount_proc()?;
     }
     set_up_network(order, &mut report)?;
+    if plan.is_isolated() {
+        files::protect_settings()?;
+    }
     let shim = match &plan.shim {
         ShimSource::Host(path) => path.clone(),
         ShimSource::Isolated(name) => {
@@ -59,6 +69,13 @@ pub(super) fn conduct(order: &Order) -> Outcome {
     let inherited: Environment = std::env::vars_os().collect();
     let given = Assignments::from_environment(&plan.environment);
     let assignments = given.or(Assignments::from_environment(&inherited));
+    let interface = assignments.get(Variable::Interface).unwrap_or_default();
+    if !interface.is_empty() && interface != "lo" {
+        report.notes.push(format!(
+            "there is no interface {} in the trial, only lo: binds to it fail",
+            interface.display()
+        ));
+    }
     let with_shim_output = assignments
         .get(Variable::Debug)
         .is_some_and(|value| !value.is_empty() && value != "0");
@@ -75,6 +92,7 @@ pub(super) fn conduct(order: &Order) -> Outcome {
             environment,
             is_user: order.is_user,
             with_shim_output,
+            open_files,
         },
         assignments,
         deadline: Instant::now() + plan.timeout,
@@ -82,6 +100,16 @@ pub(super) fn conduct(order: &Order) -> Outcome {
     };
     trial.run(&mut report)?;
     Ok(report)
+}
+
+/// Raises the limit of open files as far as it goes: each mount of the machine takes
+/// one for a while, and so does each connection. Gives what it was.
+fn raise_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    // It stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    limit.current
 }
 
 /// Brings lo up, with the machine's addresses on it.
@@ -97,6 +125,9 @@ fn set_up_network(order: &Order, report: &mut Report) -> Result<(), Refusal> {
                 "the address {address} is not there in the trial: {error}"
             ));
         }
+    }
+    for (path, value) in &order.settings {
+        let _ = fs::write(path, value);
     }
     // Where one of these is missing, the kernel is older than the setting.
     let range = format!("{} {}", EPHEMERAL.start(), EPHEMERAL.end());
@@ -120,33 +151,62 @@ struct Trial {
 impl Trial {
     fn run(&self, report: &mut Report) -> Result<(), Refusal> {
         let mut first = Running::start(&self.copy)?;
-        let keys = self.await_settled(&mut first)?;
+        let mut keys = self.await_settled(&mut first)?;
         let mut second = None;
         if !keys.is_empty() && first.exit().is_none() {
             let mut copy = Running::start(&self.copy)?;
-            self.await_like(&mut copy, &first)?;
+            loop {
+                self.await_like(&mut copy, &first)?;
+                self.compare(&mut first, &mut copy, report)?;
+                if !self.has_more(&mut first, &keys)? {
+                    break;
+                }
+                keys = self.await_settled(&mut first)?;
+            }
             second = Some(copy);
+        } else {
+            report.copies = vec![self.describe(&mut first)?];
         }
-        let mut copies = vec![self.describe(&mut first)?];
-        if let Some(second) = &mut second {
-            copies.push(self.describe(second)?);
-            report.traffic = traffic::send(
-                [first.keeper(), second.keeper()],
-                [&copies[0].sockets, &copies[1].sockets],
-                Instant::now() + TRAFFIC,
-            )
-            .map_err(watching)?;
-            // One may have ended by what came.
-            copies[1].exit = second.exit();
-            copies[1].output = second.output().lines();
-        }
-        copies[0].exit = first.exit();
-        copies[0].output = first.output().lines();
-        report.copies = copies;
         if !self.is_isolated {
             end(&mut [Some(first), second])?;
         }
         Ok(())
+    }
+
+    /// Describes both copies, with what each gets of the traffic.
+    fn compare(
+        &self,
+        first: &mut Running,
+        second: &mut Running,
+        report: &mut Report,
+    ) -> Result<(), Refusal> {
+        let mut copies = vec![self.describe(first)?, self.describe(second)?];
+        (report.traffic, report.unreached) = traffic::send(
+            [first.keeper(), second.keeper()],
+            [&copies[0].sockets, &copies[1].sockets],
+            Instant::now() + TRAFFIC,
+        )
+        .map_err(watching)?;
+        // One may have ended by what came.
+        for (copy, running) in copies.iter_mut().zip([first, second]) {
+            copy.exit = running.exit();
+            copy.output = running.output().lines();
+        }
+        report.copies = copies;
+        Ok(())
+    }
+
+    /// Whether the copy gets other sockets than `keys` soon, and there is time for
+    /// them.
+    fn has_more(&self, copy: &mut Running, keys: &BTreeSet<Key>) -> Result<bool, Refusal> {
+        let limit = self.deadline.min(Instant::now() + LATE);
+        while copy.exit().is_none() && Instant::now() < limit {
+            if !self.keys(copy)?.is_subset(keys) {
+                return Ok(true);
+            }
+            sleep(PAUSE);
+        }
+        Ok(false)
     }
 
     fn describe(&self, running: &mut Running) -> Result<Copy, Refusal> {
@@ -158,13 +218,36 @@ impl Trial {
         })
     }
 
+    /// The sockets of a copy that take what comes to an address, but those whose
+    /// port the kernel chose.
+    fn keys(&self, copy: &Running) -> Result<BTreeSet<Key>, Refusal> {
+        let open = watch::open(copy.keeper()).map_err(watching)?;
+        let may_be_chosen = |port| EPHEMERAL.contains(&port);
+        let mut keys: BTreeSet<Key> = open
+            .iter()
+            .map(|one| (one.protocol.to_string(), one.address))
+            .collect();
+        if keys
+            .iter()
+            .any(|(_, address)| may_be_chosen(address.port()))
+        {
+            // A server may listen there as well: its sockets say more of that.
+            let sockets = watch::sockets(copy.keeper(), &self.assignments).map_err(watching)?;
+            keys.retain(|(protocol, address)| {
+                let is_it = |one: &Socket| (&one.protocol, one.address) == (protocol, *address);
+                !may_be_chosen(address.port()) || sockets.iter().any(is_it)
+            });
+        }
+        Ok(keys)
+    }
+
     /// Waits until the copy has sockets and makes no new ones, or has ended, or
     /// the time is over. Gives the sockets.
     fn await_settled(&self, copy: &mut Running) -> Result<BTreeSet<Key>, Refusal> {
         let mut known = BTreeSet::new();
         let mut since = Instant::now();
         loop {
-            let now = keys(copy)?;
+            let now = self.keys(copy)?;
             if now != known {
                 (known, since) = (now, Instant::now());
             }
@@ -189,25 +272,14 @@ impl Trial {
             self.deadline
         };
         loop {
-            let wanted = keys(other)?;
-            let has_all = keys(copy)?.is_superset(&wanted);
+            let wanted = self.keys(other)?;
+            let has_all = self.keys(copy)?.is_superset(&wanted);
             if has_all || copy.exit().is_some() || Instant::now() >= deadline {
                 return Ok(());
             }
             sleep(PAUSE);
         }
     }
-}
-
-/// The sockets of a copy that take what comes to an address, but those whose
-/// port the kernel chose.
-fn keys(copy: &Running) -> Result<BTreeSet<Key>, Refusal> {
-    let open = watch::open(copy.keeper()).map_err(watching)?;
-    Ok(open
-        .into_iter()
-        .filter(|one| !EPHEMERAL.contains(&one.address.port()))
-        .map(|one| (one.protocol.to_string(), one.address))
-        .collect())
 }
 
 fn watching(error: impl fmt::Display) -> Refusal {

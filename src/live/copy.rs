@@ -1,12 +1,14 @@
 //! A copy: the server, and the process that keeps together whatever it starts.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{WaitOptions, getpid, set_child_subreaper, setsid, wait};
+use rustix::process::{
+    Resource, Rlimit, WaitOptions, getpid, getrlimit, set_child_subreaper, setrlimit, setsid, wait,
+};
 use serde::{Deserialize, Serialize};
 
 use super::output::Output;
@@ -18,13 +20,15 @@ pub(super) struct Order {
     pub(super) program: PathBuf,
     #[serde(with = "bytes")]
     pub(super) arguments: Vec<OsString>,
-    /// The variables that it does not share with us. Others could read here what
-    /// the environment keeps from them.
+    /// The variables that it does not share with us.
     #[serde(with = "pairs")]
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Whether rights must be given up that only the trial has.
     pub(super) is_user: bool,
     pub(super) with_shim_output: bool,
+    /// The limit of open files, which the trial has raised for itself; `None` for
+    /// no limit.
+    pub(super) open_files: Option<u64>,
 }
 
 /// A copy that was started.
@@ -42,10 +46,9 @@ impl Running {
     /// There are no processes or descriptors left.
     pub(super) fn start(order: &Order) -> Result<Self, Refusal> {
         let failed = |error: io::Error| Refusal::new("a copy could not be started", &error);
-        let text = serde_json::to_string(order).map_err(|error| failed(error.into()))?;
         let (reader, writer) = io::pipe().map_err(failed)?;
-        let keeper = stage("copy", &text)
-            .stdin(Stdio::null())
+        let keeper = stage("copy", order)
+            .map_err(failed)?
             .stdout(writer.try_clone().map_err(failed)?)
             .stderr(writer)
             .spawn()
@@ -86,7 +89,7 @@ fn shell_status(status: ExitStatus) -> u8 {
 
 /// Starts the server of `order` and waits until it and whatever it started have
 /// ended. Gives the server's exit status.
-pub(super) fn keep(order: &str) -> u8 {
+pub(super) fn keep(order: impl Read) -> u8 {
     match try_to_keep(order) {
         Ok(status) => status,
         Err(error) => {
@@ -96,14 +99,22 @@ pub(super) fn keep(order: &str) -> u8 {
     }
 }
 
-fn try_to_keep(order: &str) -> io::Result<u8> {
-    let order: Order = serde_json::from_str(order)?;
+fn try_to_keep(order: impl Read) -> io::Result<u8> {
+    let order: Order = serde_json::from_reader(order)?;
     // Servers that put themselves into the background come back to here.
     set_child_subreaper(Some(getpid()))?;
     // Away from the caller's terminal.
     setsid()?;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: order.open_files,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit)?;
     if order.is_user {
         isolation::drop_capabilities()?;
+    } else {
+        isolation::withhold_capabilities()?;
     }
     let mut arguments = order.arguments.iter();
     let mut command = Command::new(&order.program);
@@ -112,6 +123,7 @@ fn try_to_keep(order: &str) -> io::Result<u8> {
     }
     let child = command
         .args(arguments)
+        .stdin(Stdio::null())
         .envs(order.environment.iter().map(|(name, value)| (name, value)))
         .spawn()
         .map_err(|error| {

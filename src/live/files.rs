@@ -12,7 +12,7 @@ use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, openat, statvfs};
@@ -56,8 +56,9 @@ pub(super) fn mount_proc() -> Result<(), Refusal> {
 /// The root file system cannot be covered.
 pub(super) fn isolate(is_user: bool) -> Result<Vec<String>, Refusal> {
     let failed = |error: io::Error| refused("an overlay of /", &error);
-    let directory = std::env::current_dir().map_err(failed)?;
-    let mounts = table::read().map_err(failed)?;
+    // One that was removed is not there in the overlay either.
+    let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let mounts = table::read(is_user).map_err(failed)?;
     let stage = ["/mnt", "/tmp", "/run", "/var", "/dev"];
     let stage = stage.iter().map(Path::new).find(|one| one.is_dir());
     let stage = stage.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
@@ -78,10 +79,38 @@ pub(super) fn isolate(is_user: bool) -> Result<Vec<String>, Refusal> {
     cover.all(&root).map_err(failed)?;
     if let Some(shared) = shared {
         // Where that is not possible, it is as the rest: not to be written.
-        let _ = cover.overlay(&shared, &root.join(SHARED.trim_start_matches('/')));
+        let target = root.join(SHARED.trim_start_matches('/'));
+        let _ = cover.overlay(&shared, &target, MountFlags::empty());
     }
     enter(&root, &directory).map_err(failed)?;
     Ok(cover.notes)
+}
+
+/// Makes read-only what of /proc sets the whole machine. The settings of the
+/// network are the trial's own.
+///
+/// # Errors
+/// It cannot be mounted over.
+pub(super) fn protect_settings() -> Result<(), Refusal> {
+    const SETTINGS: &str = "/proc/sys";
+    const NETWORK: &str = "/proc/sys/net";
+    const REQUESTS: &str = "/proc/sysrq-trigger";
+    let protect = || -> io::Result<()> {
+        let network = open(Path::new(NETWORK));
+        for path in [SETTINGS, REQUESTS].map(Path::new) {
+            match open(path) {
+                Ok(file) => read_only(&file, path)?,
+                // A kernel without it.
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Ok(network) = network {
+            mount_bind(through(&network), NETWORK)?;
+        }
+        Ok(())
+    };
+    protect().map_err(|error| refused("a read-only /proc/sys", &error))
 }
 
 fn refused(what: &str, error: &io::Error) -> Refusal {
@@ -109,11 +138,12 @@ fn enter(root: &Path, directory: &Path) -> io::Result<()> {
 fn fresh(kind: &str, target: &Path, data: Option<&str>) -> io::Result<()> {
     let data = data.map(CString::new).transpose()?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    // The shim is to be mapped from a tmpfs.
-    let flags = if kind == "tmpfs" {
-        flags
-    } else {
-        flags | MountFlags::NOEXEC
+    let flags = match kind {
+        // The shim is to be mapped from it.
+        "tmpfs" => flags,
+        // It sets the whole machine.
+        "sysfs" => flags | MountFlags::NOEXEC | MountFlags::RDONLY,
+        _ => flags | MountFlags::NOEXEC,
     };
     Ok(mount(kind, target, kind, flags, data.as_deref())?)
 }
@@ -179,6 +209,11 @@ impl Cover {
                 }
                 Treatment::Bind => Ok(mount_bind_recursive(through(file), &target)?),
                 Treatment::BindReadOnly => read_only(file, &target),
+                // Not bound, where that is possible: its sockets and pipes would
+                // still lead to whoever listens there on the machine.
+                Treatment::CoverReadOnly => self
+                    .overlay(file, &target, MountFlags::RDONLY)
+                    .or_else(|_| read_only(file, &target)),
                 Treatment::Cover if is_root => self.cover(file, &mount.path, &target),
                 Treatment::Cover => self.cover(file, &mount.path, &target).or_else(|error| {
                     self.notes.push(format!(
@@ -199,7 +234,7 @@ impl Cover {
 
     /// Puts `source`, the directory `path` of the machine, at `target`.
     fn cover(&mut self, source: &File, path: &Path, target: &Path) -> io::Result<()> {
-        match self.overlay(source, target) {
+        match self.overlay(source, target, MountFlags::empty()) {
             // In a user namespace, directories with mounts below cannot be
             // covered: they could show what those hide.
             Err(error) if self.is_user && error.kind() == io::ErrorKind::InvalidInput => {
@@ -214,7 +249,7 @@ impl Cover {
         }
     }
 
-    fn overlay(&mut self, source: &File, target: &Path) -> io::Result<()> {
+    fn overlay(&mut self, source: &File, target: &Path, flags: MountFlags) -> io::Result<()> {
         let layer = self.stage.join(self.layers.to_string());
         self.layers += 1;
         let (upper, work) = (layer.join("upper"), layer.join("work"));
@@ -239,7 +274,7 @@ impl Cover {
             "overlay",
             target,
             "overlay",
-            MountFlags::empty(),
+            flags,
             options.as_c_str(),
         )?)
     }
@@ -284,6 +319,9 @@ impl Cover {
             };
             self.cover(&source, path, target)
                 .or_else(|_| read_only(&source, target))
+        } else if kind.is_socket() || kind.is_fifo() {
+            // Behind it is somebody on the machine.
+            Ok(())
         } else {
             File::create(target)?;
             if is_point {

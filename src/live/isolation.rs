@@ -7,8 +7,9 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
-    configure_capability_in_ambient_set, set_capabilities, unshare_unsafe,
+    CapabilitySet, CapabilitySets, UnshareFlags, capabilities, capability_is_in_bounding_set,
+    clear_ambient_capability_set, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, unshare_unsafe,
 };
 
 use super::Refusal;
@@ -16,7 +17,8 @@ use super::Refusal;
 const NAMESPACES: UnshareFlags = UnshareFlags::NEWNET
     .union(UnshareFlags::NEWNS)
     .union(UnshareFlags::NEWPID)
-    .union(UnshareFlags::NEWIPC);
+    .union(UnshareFlags::NEWIPC)
+    .union(UnshareFlags::NEWUTS);
 
 /// What the process that conducts the trial needs in a user namespace: to mount,
 /// to bring lo up, and to read processes. An overlay acts with the rights of who
@@ -29,7 +31,7 @@ const NEEDED: [CapabilitySet; 5] = [
     CapabilitySet::FOWNER,
 ];
 
-/// Leaves the network, mount and IPC namespaces; the next child starts a PID
+/// Leaves the network, mount, IPC and host name namespaces; the next child starts a PID
 /// namespace. Whoever may not do so does it in a user namespace that maps the
 /// user to itself. Gives whether there is such a one.
 ///
@@ -73,7 +75,30 @@ fn keep_capabilities() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Undoes that, so that a copy has no more rights than on the machine.
+/// What changes the machine through no namespace: its clock, its modules, its log
+/// and its power.
+const WITHHELD: [CapabilitySet; 7] = [
+    CapabilitySet::SYS_TIME,
+    CapabilitySet::SYS_MODULE,
+    CapabilitySet::SYS_RAWIO,
+    CapabilitySet::SYS_BOOT,
+    CapabilitySet::SYSLOG,
+    CapabilitySet::WAKE_ALARM,
+    CapabilitySet::BLOCK_SUSPEND,
+];
+
+/// Keeps a copy that runs as root from what no namespace keeps apart.
+pub(super) fn withhold_capabilities() -> io::Result<()> {
+    for one in WITHHELD {
+        // One that is not there need not be taken away.
+        if capability_is_in_bounding_set(one).unwrap_or(false) {
+            remove_capability_from_bounding_set(one)?;
+        }
+    }
+    Ok(())
+}
+
+/// Undoes what [`leave`] has kept, so that a copy has no more rights than on the machine.
 pub(super) fn drop_capabilities() -> io::Result<()> {
     clear_ambient_capability_set()?;
     let sets = capabilities(None)?;

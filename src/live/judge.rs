@@ -6,7 +6,7 @@ use super::{Copy, Report, Socket, State};
 use crate::finding::{Finding, Severity, Verdict};
 
 /// With fewer connections, one copy may get none by chance.
-const ENOUGH: u32 = 30;
+pub(super) const ENOUGH: u32 = 30;
 
 /// Judges a trial.
 ///
@@ -23,6 +23,10 @@ pub fn judge(report: &Report) -> (Verdict, Vec<Finding>) {
     starved(report, &mut findings);
     if !findings.iter().any(|one| one.severity == Severity::Error) {
         unfinished(report, &mut findings);
+    }
+    if report.unreached > 0 {
+        let message = format!("nothing was sent to {} more addresses", report.unreached);
+        findings.push(Finding::new(Severity::Note, "trial", message));
     }
     for note in &report.notes {
         findings.push(Finding::new(Severity::Note, "trial", note));
@@ -66,7 +70,8 @@ fn names(report: &Report, state: State) -> Option<String> {
 fn bypassed(report: &Report, findings: &mut Vec<Finding>) {
     if let Some(names) = names(report, State::Bypassed) {
         let message = format!("SO_REUSEPORT is not set on {names}");
-        let hint = "it binds past the C library's bind(2), or clears the option afterwards";
+        let hint = "it binds past the C library's bind(2), clears the option afterwards, or was \
+                    started without LD_PRELOAD";
         findings.push(Finding::new(Severity::Error, "bypassed", message).hint(hint));
     }
     if let Some(names) = names(report, State::SetsItself) {
@@ -194,6 +199,9 @@ fn unfinished(report: &Report, findings: &mut Vec<Finding>) {
         } else if !missing.is_empty() {
             let message = format!("copy {number} has not bound {} in time", missing.join(", "));
             found("never-bound", message, "give it more time: --timeout");
+        } else if report.copies.len() < 2 {
+            let message = "there was no time left for a second copy".to_owned();
+            found("never-bound", message, "give it more time: --timeout");
         }
     }
 }
@@ -237,7 +245,7 @@ mod tests {
         let report = Report {
             copies: copies.into(),
             traffic: traffic.into_iter().collect(),
-            notes: Vec::new(),
+            ..Report::default()
         };
         let (verdict, findings) = judge(&report);
         (verdict, findings.iter().map(|one| one.code).collect())
@@ -280,6 +288,15 @@ mod tests {
         assert_eq!(judged([first.clone(), second], Some([99, 101])), lost);
         let kept = (Verdict::Works, vec!["outside-rules"]);
         assert_eq!(judged([first.clone(), first], Some([99, 101])), kept);
+    }
+
+    #[test]
+    fn one_copy_alone_proves_nothing() {
+        let report = Report {
+            copies: vec![copy(&[(80, State::Hooked)])],
+            ..Report::default()
+        };
+        assert_eq!(judge(&report).0, Verdict::Uncertain);
     }
 
     #[test]

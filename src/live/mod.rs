@@ -21,7 +21,8 @@ mod watch;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
@@ -31,6 +32,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -80,6 +82,9 @@ pub struct Report {
     pub copies: Vec<Copy>,
     /// What came to the addresses that both copies have.
     pub traffic: Vec<Traffic>,
+    /// To how many such addresses nothing was sent: there were too many, or the
+    /// time was over.
+    pub unreached: usize,
     /// What could not be made as on the machine.
     pub notes: Vec<String>,
 }
@@ -176,11 +181,19 @@ type Outcome = Result<Report, Refusal>;
 /// The name that this program goes by in the processes of a trial.
 const STAGE_NAME: &str = "reuseport: check --live";
 
-/// A process of this program that is to do `step` of `plan`.
-fn stage(step: &str, plan: &str) -> Command {
+/// A process of this program that is to do `step` of `order`. It reads that from
+/// its standard input: the kernel limits the length of an argument, and others
+/// could read it there.
+fn stage(step: &str, order: &impl Serialize) -> io::Result<Command> {
+    let create = |more| memfd_create("order", MemfdFlags::CLOEXEC | more);
+    // Before Linux 6.3 there is no such flag, later it may be demanded.
+    let file = create(MemfdFlags::NOEXEC_SEAL).or_else(|_| create(MemfdFlags::empty()));
+    let mut file = File::from(file?);
+    file.write_all(&serde_json::to_vec(order)?)?;
+    file.rewind()?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(STAGE_NAME).arg(step).arg(plan);
-    command
+    command.arg0(STAGE_NAME).arg(step).stdin(file);
+    Ok(command)
 }
 
 /// How long the trial may take beyond its own limit: for mounting, for traffic
@@ -196,10 +209,9 @@ const LONGEST: u64 = 16 << 20;
 /// The copies could not be started apart from the machine.
 pub fn run(plan: &Plan) -> Result<Report, Refusal> {
     let failed = |error: &dyn fmt::Display| Refusal::new("the trial could not be started", error);
-    let text = serde_json::to_string(plan).map_err(|error| failed(&error))?;
-    // As long as this end of its standard input is open, the trial may go on.
-    let mut child = stage("leave", &text)
-        .stdin(Stdio::piped())
+    // As long as this end of its standard output is open, the trial may go on.
+    let mut child = stage("leave", plan)
+        .map_err(|error| failed(&error))?
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(&error).hint("/proc must be mounted"))?;

@@ -5,13 +5,14 @@
 //! and must take it.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::judge::ENOUGH;
 use super::watch;
 use super::{Socket, State, Traffic};
 use crate::process::Protocol;
@@ -33,15 +34,25 @@ const TAKE: Duration = Duration::from_millis(500);
 /// sensible message in any protocol that we know.
 const DATAGRAM: [u8; 12] = [0; 12];
 
+/// What has a connection taken that is held back until the client speaks: the end
+/// of an empty line.
+const FIRST_WORD: &[u8] = b"\r\n";
+
 /// Sends traffic to the addresses that both copies have under the option, until
-/// `deadline`. `keepers` are the processes above the copies'.
+/// `deadline`. `keepers` are the processes above the copies'. Gives what came of
+/// it, and to how many addresses nothing was sent.
 pub(super) fn send(
     keepers: [u32; 2],
     sockets: [&[Socket]; 2],
     deadline: Instant,
-) -> io::Result<Vec<Traffic>> {
+) -> io::Result<(Vec<Traffic>, usize)> {
     let mut found = Vec::new();
-    for address in shared(sockets).into_iter().take(MOST_ADDRESSES) {
+    let addresses = shared(sockets);
+    let all = addresses.len();
+    for address in addresses.into_iter().take(MOST_ADDRESSES) {
+        if Instant::now() >= deadline {
+            break;
+        }
         let mut trial = Trial {
             keepers,
             address,
@@ -55,9 +66,15 @@ pub(super) fn send(
             },
         };
         trial.run(deadline)?;
-        found.push(trial.traffic);
+        let Traffic { counts, lost, .. } = trial.traffic;
+        // Too little for a verdict, and only because the time was over.
+        let is_cut = Instant::now() >= deadline && lost == 0 && counts[0] + counts[1] < ENOUGH;
+        if !is_cut {
+            found.push(trial.traffic);
+        }
     }
-    Ok(found)
+    let left_out = all - found.len();
+    Ok((found, left_out))
 }
 
 type Address = (Protocol, SocketAddr);
@@ -108,7 +125,7 @@ impl Trial {
         let mut left = COUNT;
         while left > 0 && Instant::now() < deadline {
             self.signal(Signal::STOP)?;
-            let outcome = self.batch(batch.min(left));
+            let outcome = self.batch(batch.min(left), deadline);
             self.signal(Signal::CONT)?;
             let (sent, is_full) = outcome?;
             self.await_taking()?;
@@ -126,66 +143,86 @@ impl Trial {
 
     /// Sends up to `count` while the copies are stopped. Gives how many were
     /// sent, and whether there was no room for more.
-    fn batch(&mut self, count: u32) -> io::Result<(u32, bool)> {
-        let before = self.queues()?;
+    fn batch(&mut self, count: u32, deadline: Instant) -> io::Result<(u32, bool)> {
         match self.address.0 {
-            Protocol::Tcp => {
-                let mut open = Vec::new();
-                let mut is_full = false;
-                while open.len() < count as usize && !is_full {
-                    match TcpStream::connect_timeout(&self.target, CONNECT) {
-                        Ok(stream) => open.push(stream),
-                        Err(_) => is_full = true,
-                    }
-                }
-                let after = self.queues()?;
-                let sent = u32::try_from(open.len()).unwrap_or(u32::MAX);
-                let mut got = 0;
-                for copy in [0, 1] {
-                    let more: u64 = sum(&after[copy]).saturating_sub(sum(&before[copy]));
-                    let more = u32::try_from(more).unwrap_or(u32::MAX);
-                    self.traffic.counts[copy] += more;
-                    got += more;
-                }
-                self.traffic.lost += sent.saturating_sub(got);
-                if open.is_empty() {
-                    self.traffic.lost += 1;
-                }
-                Ok((sent, is_full))
-            }
-            _ => {
-                let mut known = before;
-                let mut open = Vec::new();
-                for _ in 0..count {
-                    let from: IpAddr = match self.target {
-                        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-                    };
-                    let socket = UdpSocket::bind((from, 0))?;
-                    let sent = socket.send_to(&DATAGRAM, self.target);
-                    open.push(socket);
-                    let now = self.queues()?;
-                    let has_grown = |copy: usize| sum(&now[copy]) > sum(&known[copy]);
-                    match (has_grown(0), has_grown(1)) {
-                        (false, false) => self.traffic.lost += 1,
-                        (first, second) => {
-                            self.traffic.counts[0] += u32::from(first);
-                            self.traffic.counts[1] += u32::from(second);
-                        }
-                    }
-                    known = now;
-                    sent?;
-                }
-                Ok((count, false))
+            Protocol::Tcp => self.connections(count),
+            _ => self.datagrams(count, deadline),
+        }
+    }
+
+    fn connections(&mut self, count: u32) -> io::Result<(u32, bool)> {
+        let before = self.queues()?;
+        let mut open = Vec::new();
+        let mut is_full = false;
+        while open.len() < count as usize && !is_full {
+            match TcpStream::connect_timeout(&self.target, CONNECT) {
+                Ok(stream) => open.push(stream),
+                Err(_) => is_full = true,
             }
         }
+        let mut more = grown(&before, &self.queues()?);
+        if more == [0; 2] {
+            // TCP_DEFER_ACCEPT, see tcp(7).
+            for stream in &mut open {
+                // What a copy has closed is lost.
+                let _ = stream.write_all(FIRST_WORD);
+            }
+            more = grown(&before, &self.queues()?);
+        }
+        let sent = u32::try_from(open.len()).unwrap_or(u32::MAX);
+        for (sum, more) in self.traffic.counts.iter_mut().zip(more) {
+            *sum += more;
+        }
+        self.traffic.lost += sent.saturating_sub(more[0] + more[1]);
+        if open.is_empty() {
+            self.traffic.lost += 1;
+        }
+        Ok((sent, is_full))
+    }
+
+    fn datagrams(&mut self, count: u32, deadline: Instant) -> io::Result<(u32, bool)> {
+        let mut known = self.queues()?;
+        let from: IpAddr = match self.target {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let mut open = Vec::new();
+        for sent in 0..count {
+            if Instant::now() >= deadline {
+                return Ok((sent, false));
+            }
+            let done = UdpSocket::bind((from, 0)).and_then(|socket| {
+                socket.send_to(&DATAGRAM, self.target)?;
+                Ok(socket)
+            });
+            let Ok(socket) = done else {
+                // There is no way to this address here: that of a multicast group.
+                self.traffic.lost += 1;
+                return Ok((sent, true));
+            };
+            open.push(socket);
+            let now = self.queues()?;
+            match grown(&known, &now).map(|more| more > 0) {
+                [false, false] => self.traffic.lost += 1,
+                [first, second] => {
+                    self.traffic.counts[0] += u32::from(first);
+                    self.traffic.counts[1] += u32::from(second);
+                }
+            }
+            known = now;
+        }
+        Ok((count, false))
     }
 
     /// What waits in the sockets of this address, by copy and inode.
     fn queues(&self) -> io::Result<[HashMap<u64, u64>; 2]> {
         let of = |keeper| {
             let open = watch::open(keeper)?.into_iter();
-            let own = open.filter(|one| (one.protocol, one.address) == self.address);
+            // The kernel's tables do not tell the interface of a link-local address.
+            let (protocol, address) = self.address;
+            let address = (protocol, address.ip(), address.port());
+            let own =
+                open.filter(|one| (one.protocol, one.address.ip(), one.address.port()) == address);
             io::Result::Ok(own.map(|one| (one.inode, one.queue)).collect())
         };
         Ok([of(self.keepers[0])?, of(self.keepers[1])?])
@@ -223,6 +260,14 @@ impl Trial {
             sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// By how much the queues of each copy have grown.
+fn grown(before: &[HashMap<u64, u64>; 2], after: &[HashMap<u64, u64>; 2]) -> [u32; 2] {
+    [0, 1].map(|copy| {
+        let more = sum(&after[copy]).saturating_sub(sum(&before[copy]));
+        u32::try_from(more).unwrap_or(u32::MAX)
+    })
 }
 
 fn sum(queues: &HashMap<u64, u64>) -> u64 {

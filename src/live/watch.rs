@@ -86,8 +86,12 @@ pub(super) fn sockets(keeper: u32, assignments: &Assignments) -> io::Result<Vec<
                 Standing::Has if process.shims.mapped.is_empty() => State::SetsItself,
                 Standing::Has => State::Hooked,
                 Standing::Lacks | Standing::Silent => State::Bypassed,
-                Standing::LeftOut(_) => State::OutsideRules,
+                // The kernel chose the port, which nobody wants to share.
+                Standing::LeftOut(_) if process.ephemeral.contains(&socket.address.port()) => {
+                    continue;
+                }
                 Standing::Ephemeral => continue,
+                Standing::LeftOut(_) => State::OutsideRules,
                 Standing::Hidden(_) => State::Unknown,
             };
             let one = Socket {

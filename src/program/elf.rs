@@ -61,6 +61,7 @@ pub struct Elf {
     reason = "each says of one function whether it is there"
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Imports {
     pub bind: bool,
     /// `syscall`, through which it may bind; the shim is there too.

@@ -2,6 +2,7 @@
  * connection with its process id. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,14 +50,38 @@ int main(int count, char **arguments)
         }
         close(probe);
     }
+    if (strcmp(mode, "group") == 0) {
+        struct sockaddr_in group = address;
+        group.sin_addr.s_addr = inet_addr("224.0.0.251");
+        int other = socket(AF_INET, SOCK_DGRAM, 0);
+        if (bind(other, (struct sockaddr *)&group, sizeof group) != 0)
+            return 1;
+    }
+    if (strcmp(mode, "chosen") == 0) {
+        struct sockaddr_in any = address;
+        any.sin_port = 0;
+        int other = socket(AF_INET, SOCK_DGRAM, 0);
+        if (bind(other, (struct sockaddr *)&any, sizeof any) != 0)
+            return 1;
+    }
     int bound = strcmp(mode, "raw") == 0 ? raw_bind(server, name, sizeof address)
                                          : bind(server, name, sizeof address);
     if (bound != 0) {
         fprintf(stderr, "address in use\n");
         return 1;
     }
+    int seconds = 30;
+    if (strcmp(mode, "deferred") == 0)
+        setsockopt(server, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
     if (listen(server, 5) != 0)
         return 1;
+    if (strcmp(mode, "late") == 0 && fork() != 0) {
+        sleep(1);
+        address.sin_port = htons(atoi(arguments[2]) + 1);
+        server = socket(AF_INET, SOCK_STREAM, 0);
+        if (raw_bind(server, name, sizeof address) != 0 || listen(server, 5) != 0)
+            return 1;
+    }
     if (strcmp(mode, "background") == 0 && fork() != 0)
         return 0;
     if (strcmp(mode, "deaf") == 0)

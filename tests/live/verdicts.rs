@@ -70,6 +70,27 @@ fn short_queues_are_filled_again_and_again() {
 }
 
 #[test]
+fn one_that_waits_for_the_client_to_speak_is_spoken_to() {
+    let (_, answer) = tried(&[], &[&fixture(), "deferred", "8000"]);
+    assert_eq!(answer["verdict"], "works", "{answer:#}");
+}
+
+#[test]
+fn a_socket_that_is_bound_late_is_seen() {
+    let (_, answer) = tried(&[], &[&fixture(), "late", "8000"]);
+    assert_eq!(answer["verdict"], "fails", "{answer:#}");
+    assert_eq!(codes(&answer), ["bypassed"]);
+}
+
+#[test]
+fn a_multicast_address_ends_no_trial() {
+    let (_, answer) = tried(&[], &[&fixture(), "group", "8000"]);
+    assert_eq!(codes(&answer), ["no-traffic"], "{answer:#}");
+    let traffic = answer["live"]["traffic"].as_array().expect("traffic");
+    assert_eq!(traffic.len(), 2, "{answer:#}");
+}
+
+#[test]
 fn a_server_that_goes_into_the_background_is_followed() {
     let (_, answer) = tried(&[], &[&fixture(), "background", "8000"]);
     assert_eq!(answer["verdict"], "works", "{answer:#}");
@@ -99,6 +120,21 @@ fn rules_that_leave_the_port_out_fail() {
     assert_eq!((status, codes(&answer)), (Some(1), vec!["outside-rules"]));
     let (status, _) = tried(&["--port", "8000"], &[&fixture(), "plain", "8000"]);
     assert_eq!(status, Some(0));
+}
+
+#[test]
+fn a_port_that_the_kernel_chose_is_not_missed() {
+    // One beside the server's own, which the rules leave out.
+    let (status, answer) = tried(&["--port", "8000"], &[&fixture(), "chosen", "8000"]);
+    assert_eq!((status, codes(&answer)), (Some(0), vec![]), "{answer:#}");
+    assert_eq!(answer["verdict"], "works");
+}
+
+#[test]
+fn a_high_port_is_not_taken_for_one_that_the_kernel_chose() {
+    let (_, answer) = tried(&[], &[&fixture(), "plain", "62000"]);
+    assert_eq!(answer["verdict"], "works", "{answer:#}");
+    assert_eq!(sums(&answer), [200]);
 }
 
 #[test]
@@ -145,6 +181,24 @@ fn one_that_ends_at_once_is_uncertain_with_its_status() {
         (&copy["exit"], &copy["output"][0]),
         (&7.into(), &"no".into())
     );
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    let (_, answer) = tried(&["--interface", "eth7"], &[&fixture(), "plain", "8000"]);
+    assert_eq!(answer["verdict"], "uncertain", "{answer:#}");
+    let findings = answer["findings"].to_string();
+    assert!(findings.contains("no interface eth7"), "{findings}");
+}
+
+#[test]
+fn a_long_argument_is_no_hindrance() {
+    let word = "x".repeat(100_000);
+    let (_, answer) = tried(
+        &[],
+        &["redis-server", "--port", "6380", "--requirepass", &word],
+    );
+    assert_eq!(answer["verdict"], "works");
 }
 
 #[test]

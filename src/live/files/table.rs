@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,21 +24,23 @@ pub(super) enum Treatment {
     /// Itself.
     Bind,
     BindReadOnly,
+    /// Its files, which cannot be written.
+    CoverReadOnly,
     /// A new one of this type.
     Fresh(String),
     /// Nothing.
     Skip,
 }
 
-/// All mounts, in the order in which they were made.
+/// All mounts, in the order in which they were made. With `is_user` they are looked
+/// at in a user namespace.
 ///
 /// # Errors
 /// /proc is not mounted.
-pub(super) fn read() -> io::Result<Vec<Mount>> {
+pub(super) fn read(is_user: bool) -> io::Result<Vec<Mount>> {
     let text = fs::read("/proc/self/mountinfo")?;
-    let is_root = rustix::process::geteuid().is_root();
     let lines = text.split(|byte| *byte == b'\n');
-    Ok(lines.filter_map(|line| parse(line, is_root)).collect())
+    Ok(lines.filter_map(|line| parse(line, !is_user)).collect())
 }
 
 /// The mount that `file` lies on.
@@ -83,8 +86,13 @@ fn treatment(path: &Path, kind: &[u8], is_read_only: bool, is_root: bool) -> Tre
         }
         _ if !is_root && (is_below("/dev") || is_below("/sys")) => Treatment::Skip,
         b"devpts" => Treatment::Bind,
-        _ if is_below("/sys") || !path.is_dir() => Treatment::BindReadOnly,
-        _ if is_read_only && path != Path::new("/") => Treatment::BindReadOnly,
+        _ if is_below("/sys") => Treatment::BindReadOnly,
+        _ if !path.is_dir() => match fs::metadata(path).map(|found| found.file_type()) {
+            // Behind it is somebody on the machine: an engine, a log.
+            Ok(kind) if kind.is_socket() || kind.is_fifo() => Treatment::Skip,
+            _ => Treatment::BindReadOnly,
+        },
+        _ if is_read_only && path != Path::new("/") => Treatment::CoverReadOnly,
         _ => Treatment::Cover,
     }
 }
