@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::engine;
 use super::found::Found;
 use super::host::HostFlags;
 use super::image::{self, Refusal};
@@ -187,8 +188,25 @@ fn elsewhere(target: &str, client: &Client) -> Option<Result<Vec<Found>, Refusal
     }
 }
 
+/// What an image's LD_PRELOAD comes to depends on how the shim is brought to it.
+fn hint_at_devices(found: &mut Found) {
+    let code = Code::PreloadAlreadySet.name();
+    for one in found.findings.iter_mut().filter(|one| one.code == code) {
+        let hint = "inject keeps its entries, and the shim comes after them; a CDI device's \
+                    LD_PRELOAD takes their place";
+        one.hint = Some(hint.into());
+    }
+}
+
 fn of_image(target: &str, client: &Client) -> Result<Vec<Found>, Refusal> {
-    let read = image::read(image::locate(target)?, &[], client)?;
+    let reference = image::locate(target)?;
+    if let Reference::Engine(name) = &reference {
+        let judgement = engine::check(name)?;
+        let mut found = Found::new(target.to_owned(), vec![judgement], Vec::new());
+        hint_at_devices(&mut found);
+        return Ok(vec![found]);
+    }
+    let read = image::read(reference, &[], client)?;
     let mut all = Vec::new();
     for picture in read.content.images() {
         let checked = check(&read.source, picture)?;
@@ -199,15 +217,7 @@ fn of_image(target: &str, client: &Client) -> Result<Vec<Found>, Refusal> {
         });
         let target = image::name(target, picture, &read.content);
         let mut found = Found::new(target, vec![checked.judgement], Vec::new());
-        for one in &mut found.findings {
-            if one.code == Code::PreloadAlreadySet.name() {
-                one.hint = Some(
-                    "inject keeps its entries, and the shim comes after them; a CDI device's \
-                     LD_PRELOAD takes their place"
-                        .into(),
-                );
-            }
-        }
+        hint_at_devices(&mut found);
         found.more = format!("  {effort}\n");
         if let Value::Object(facts) = facts {
             found.facts = facts;

@@ -14,7 +14,7 @@ use crate::image::engine::{Container, Engine, EngineError, EngineFiles, Inspecte
 use crate::image::error::Error;
 use crate::image::transform::Request;
 use crate::image::{Name, Reference};
-use crate::program::Root;
+use crate::program::{Judgement, Root};
 
 /// How an image is looked at before it is changed.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +131,36 @@ fn placed(
     }
 }
 
+/// What is found of the image `name` of the engine, without its layers.
+///
+/// # Errors
+/// No engine answers, or it has no such image.
+pub(super) fn check(name: &Name) -> Result<Judgement, Refusal> {
+    let engine = Engine::find()?;
+    let image = engine.image(&spelt(name))?;
+    let documents = engine.documents(&image)?;
+    let (judgement, _) = judged(&engine, &image, &documents)?;
+    Ok(judgement)
+}
+
+/// Judges what the image will run, and gives the container that was read from.
+fn judged(
+    engine: &Engine,
+    image: &Inspected,
+    documents: &crate::image::edit::Image,
+) -> Result<(Judgement, Option<Container>), Refusal> {
+    let container = Rc::new(engine.files(image)?);
+    let files = Rc::new(EngineFiles::new(Rc::clone(&container)));
+    let root = Root::of(Rc::clone(&files));
+    let judgement = judge(&root, &documents.config.tree["config"]);
+    if let Some(error) = files.take_error() {
+        return Err(error.into());
+    }
+    // Nobody else has it then.
+    drop((root, files));
+    Ok((judgement, Rc::into_inner(container)))
+}
+
 type Checked = (Vec<OsString>, Option<Container>, Value);
 
 /// Judges what the image will run, by the files that this takes.
@@ -141,15 +171,7 @@ fn checked(
     documents: &crate::image::edit::Image,
     force: bool,
 ) -> Result<Checked, Refusal> {
-    let container = Rc::new(engine.files(image)?);
-    let files = Rc::new(EngineFiles::new(Rc::clone(&container)));
-    let judgement = judge(
-        &Root::of(Rc::clone(&files)),
-        &documents.config.tree["config"],
-    );
-    if let Some(error) = files.take_error() {
-        return Err(error.into());
-    }
+    let (judgement, container) = judged(engine, image, documents)?;
     let verdict = judgement.verdict();
     let mut text = String::new();
     write_verdict(&mut text, &source.to_string(), verdict, "");
@@ -163,9 +185,6 @@ fn checked(
             "{source}: the shim would not act there; --force puts it in all the same"
         )));
     }
-    // Nobody else has it now.
-    drop(files);
-    let container = Rc::into_inner(container);
     let program = judgement.chain.program();
     let first = program.map_or_else(Vec::new, |(_, elf)| elf.sanitizers());
     let check = json!([{
