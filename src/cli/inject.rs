@@ -71,11 +71,11 @@ fn inject(arguments: Arguments) -> Result<u8, Refusal> {
             notices,
         )
     };
-    // Without a look at the layers: whether it can be done at all.
-    transform(&Vec::new(), &mut Vec::new())?;
     let (first, checks) = if no_check {
         (Vec::new(), Value::Null)
     } else {
+        // Before layers are read: whether it can be done at all.
+        transform(&Vec::new(), &mut Vec::new())?;
         checked(&target, &read, force, skip_unsupported)?
     };
     let mut notices = Vec::new();
