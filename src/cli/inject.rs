@@ -21,8 +21,6 @@ use crate::image::{Platform, Reference};
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    rules: RuleFlags,
-    #[command(flatten)]
     output: Output,
     /// Keep images as they are for which there is no shim
     #[arg(long)]
@@ -33,6 +31,9 @@ pub(super) struct Arguments {
     /// Do not look at what the image will run
     #[arg(long, conflicts_with = "force")]
     no_check: bool,
+    // Last, since its heading is that of all that follows.
+    #[command(flatten)]
+    rules: RuleFlags,
     /// The image
     #[arg(value_name = "TARGET")]
     target: String,
