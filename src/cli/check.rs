@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::live::{self, Trial};
 use super::report::{
     Options, coloured_for_stdout, escaped_json, findings_json, program_json, write_findings,
     write_verdict,
 };
 use super::{answer, complain, image, pid, status};
 use crate::environment::{self, Environment};
-use crate::finding::Verdict;
+use crate::finding::{Finding, Verdict};
 use crate::image::Reference;
 use crate::image::check::check;
 use crate::program::{Broken, Code, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
@@ -25,8 +26,10 @@ use crate::shim::{self, Architecture};
 /// TARGET is a program: a path if it holds a slash, else looked up in PATH. With
 /// -- it is a command line, which is followed through wrappers (tini, gosu, env)
 /// and scripts to the program that it runs. With --pid it is a running process,
-/// whose sockets are asked for the option. With a transport (oci:DIR:TAG) it is
-/// an image, of which each platform is looked at.
+/// whose sockets are asked for the option. With --live the command line is
+/// tried: two copies are started under the shim, apart from this machine's
+/// network, processes and files, and both must listen and be reached. With a
+/// transport (oci:DIR:TAG) it is an image, of which each platform is looked at.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// Look at programs of the root file system in this directory
@@ -47,6 +50,8 @@ pub(super) struct Arguments {
         conflicts_with_all = ["root", "targets", "command"],
     )]
     pid: Vec<u32>,
+    #[command(flatten)]
+    live: live::Flags,
     /// The programs
     #[arg(value_name = "TARGET", required_unless_present_any = ["command", "pid"])]
     targets: Vec<OsString>,
@@ -59,17 +64,24 @@ pub(super) struct Arguments {
 struct Answer {
     target: String,
     judgement: Judgement,
+    verdict: Verdict,
+    findings: Vec<Finding>,
+    trial: Option<Trial>,
     /// Of an image: its platform, and how much of it was read.
     image: Option<(Value, String)>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> u8 {
+pub(super) fn run(arguments: Arguments) -> u8 {
     let Arguments {
         json,
         quiet,
         strict,
         ..
-    } = *arguments;
+    } = arguments;
+    let live = match arguments.live.options() {
+        Ok(live) => live,
+        Err(message) => return complain(&message, status::FAULT),
+    };
     if !arguments.pid.is_empty() {
         return pid::run(
             &arguments.pid,
@@ -124,13 +136,22 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         suggest(&mut judgement, &root, &environment);
         answers.push(Answer {
             target,
+            verdict: judgement.verdict(),
+            findings: judgement.findings.clone(),
             judgement,
+            trial: None,
             image: None,
         });
     }
-    let worst = answers
-        .iter()
-        .map(|one| exit_status(&one.judgement, strict));
+    // Only a command line is tried, of which there is one.
+    if let Some(live) = &live {
+        for (command, one) in commands.iter().zip(&mut answers) {
+            if let Err(message) = one.try_live(command, live, &environment) {
+                return complain(&message, status::FAULT);
+            }
+        }
+    }
+    let worst = answers.iter().map(|one| one.exit_status(strict));
     let worst = worst.max().unwrap_or(status::DONE).max(unread);
     if quiet {
         return worst;
@@ -160,7 +181,10 @@ fn image_answers(target: &str) -> Result<Vec<Answer>, image::Refusal> {
         });
         answers.push(Answer {
             target: image::name(target, picture, &read.content),
+            verdict: checked.verdict(),
+            findings: checked.judgement.findings.clone(),
             judgement: checked.judgement,
+            trial: None,
             image: Some((facts, effort)),
         });
     }
@@ -191,24 +215,6 @@ fn judge<'a>(root: &'a Root, environment: &'a Environment, directory: &'a Path) 
         no_new_privileges: false,
     };
     Judge::new(lookup, credentials, |_| None)
-}
-
-/// DESIGN's statuses: a target that is no program at all is the call's fault.
-fn exit_status(judgement: &Judgement, strict: bool) -> u8 {
-    match judgement.verdict() {
-        _ if judgement
-            .chain
-            .broken
-            .as_ref()
-            .is_some_and(Broken::is_no_program) =>
-        {
-            status::FAULT
-        }
-        Verdict::Works => status::DONE,
-        Verdict::Uncertain if strict => status::NO,
-        Verdict::Uncertain => status::DONE,
-        Verdict::Fails => status::NO,
-    }
 }
 
 /// Adds names from PATH that are near one that was not found there.
@@ -248,11 +254,46 @@ fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
 }
 
 impl Answer {
+    /// Tries the command, unless it is known that it cannot be started.
+    fn try_live(
+        &mut self,
+        command: &[OsString],
+        options: &live::Options,
+        environment: &Environment,
+    ) -> Result<(), String> {
+        if self.is_no_program() || self.judgement.chain.links.is_empty() {
+            return Ok(());
+        }
+        let trial = live::try_command(command, &self.judgement, options, environment)?;
+        (self.verdict, self.findings) = trial.merge(&self.judgement);
+        self.trial = Some(trial);
+        Ok(())
+    }
+
+    fn is_no_program(&self) -> bool {
+        let broken = self.judgement.chain.broken.as_ref();
+        broken.is_some_and(Broken::is_no_program)
+    }
+
+    /// A target that is no program at all is the call's fault.
+    fn exit_status(&self, strict: bool) -> u8 {
+        match self.verdict {
+            _ if self.is_no_program() => status::FAULT,
+            Verdict::Works => status::DONE,
+            Verdict::Uncertain if strict => status::NO,
+            Verdict::Uncertain => status::DONE,
+            Verdict::Fails => status::NO,
+        }
+    }
+
     fn write(&self, text: &mut String) {
-        write_verdict(text, &self.target, self.judgement.verdict(), "");
-        write_findings(text, &self.judgement.findings);
+        write_verdict(text, &self.target, self.verdict, "");
+        write_findings(text, &self.findings);
         if let Some((_, effort)) = &self.image {
             let _ = writeln!(text, "  {effort}");
+        }
+        if let Some(trial) = &self.trial {
+            trial.write(text);
         }
     }
 
@@ -271,14 +312,17 @@ impl Answer {
         });
         let mut object = json!({
             "target": self.target,
-            "verdict": self.judgement.verdict().name(),
+            "verdict": self.verdict.name(),
             "program": program,
             "chain": chain.links.iter().map(|(path, _)| path.to_string_lossy()).collect::<Vec<_>>(),
-            "findings": findings_json(&self.judgement.findings),
+            "findings": findings_json(&self.findings),
         });
         if let (Some((Value::Object(facts), _)), Some(all)) = (&self.image, object.as_object_mut())
         {
             all.extend(facts.clone());
+        }
+        if let Some(trial) = &self.trial {
+            object["live"] = trial.json();
         }
         object
     }

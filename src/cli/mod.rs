@@ -5,6 +5,7 @@ mod eject;
 mod image;
 mod inject;
 mod install;
+mod live;
 mod pid;
 mod print;
 mod report;
@@ -61,6 +62,9 @@ enum Subcommands {
 /// gives its exit status. May be called again: nothing is kept.
 pub fn run(arguments: Vec<OsString>) -> u8 {
     exec::fill_standard_descriptors();
+    if let Some(status) = crate::live::enter(&arguments) {
+        return status;
+    }
     let expanded = shorthand::expand(arguments, &Cli::command());
     let fault = if expanded.is_run {
         run::status::FAULT
@@ -73,7 +77,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     match Cli::try_parse_from(expanded.arguments) {
         Ok(Cli { command }) => match command {
             Subcommands::Run(arguments) => run::run(arguments),
-            Subcommands::Check(arguments) => check::run(&arguments),
+            Subcommands::Check(arguments) => check::run(arguments),
             Subcommands::Inject(arguments) => inject::run(arguments),
             Subcommands::Eject(arguments) => eject::run(&arguments),
             Subcommands::Validate(arguments) => validate::run(&arguments),

@@ -16,7 +16,7 @@ use crate::finding::{Severity, Verdict};
 use crate::preload::{self, LD_PRELOAD};
 use crate::program::{Broken, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
 use crate::rules::Assignments;
-use crate::shim::{self, Architecture, Places};
+use crate::shim::{self, Architecture, NoPlace, Places};
 
 /// The exit statuses of `run` where CMD does not run, as env(1) and nohup(1)
 /// have them.
@@ -99,7 +99,8 @@ fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Ref
     } else {
         examine(&arguments.command, lookup, &environment)?
     };
-    let shim = place(subject.architecture, &environment)?;
+    let shim = place(subject.architecture, &environment)
+        .map_err(|error| Refusal::new(status::FAULT, &error))?;
 
     let list = environment::get(&environment, LD_PRELOAD);
     let list = preload::merge(list, &subject.first, &shim, shim::is_shim_file);
@@ -234,11 +235,14 @@ fn explain(judgement: &Judgement) -> String {
     )
 }
 
-fn place(architecture: &Architecture, environment: &Environment) -> Result<PathBuf, Refusal> {
+/// The path of the shim on this machine.
+pub(super) fn place(
+    architecture: &Architecture,
+    environment: &Environment,
+) -> Result<PathBuf, NoPlace> {
     let executable = env::current_exe().ok();
     let user = rustix::process::geteuid().as_raw();
     let variable = |name: &str| environment::get(environment, name).map(PathBuf::from);
     let places = Places::new(executable.as_deref(), user, variable);
     shim::place(&places, architecture, shim::embedded(architecture))
-        .map_err(|error| Refusal::new(status::FAULT, &error))
 }

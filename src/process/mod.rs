@@ -16,6 +16,7 @@ mod start;
 mod table;
 mod verdict;
 
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -33,10 +34,11 @@ pub use maps::{MappedFile, Shims};
 pub use neighbour::{Holder, Neighbour, Relation};
 use socket::{Ended, Fetch};
 pub use socket::{Hidden, Inherited, Socket};
+pub(crate) use standing::{Standing, under as standings_under};
 pub use start::Started;
 use start::Status;
-pub use table::Protocol;
 use table::Table;
+pub use table::{OpenSocket, Protocol};
 pub use verdict::judge;
 
 /// A running process, read.
@@ -134,6 +136,28 @@ impl Process {
         }
         found
     }
+}
+
+/// The sockets that take what comes to an address, and that one of the processes
+/// `pids` has, each once. All processes must be of one network namespace. Those
+/// of a process that has ended, or that does not show them, are left out.
+pub fn open_sockets(proc: &Path, pids: &[u32]) -> Vec<OpenSocket> {
+    let directories = pids
+        .iter()
+        .filter_map(|pid| Directory::open(proc.join(pid.to_string())).ok());
+    let directories: Vec<_> = directories.collect();
+    let inodes: HashSet<u64> = directories
+        .iter()
+        .filter_map(|one| socket::descriptors(one).ok())
+        .flat_map(BTreeMap::into_keys)
+        .collect();
+    // The first one may have ended meanwhile.
+    let table = directories
+        .iter()
+        .find_map(|one| Table::read(one, &HashSet::new()).ok());
+    let mut open = table.map_or(Vec::new(), |table| table.open);
+    open.retain(|one| inodes.contains(&one.inode));
+    open
 }
 
 /// The directory of the process of `pid`, and the process's own id.

@@ -34,7 +34,7 @@ pub struct Socket {
     pub inherited: Option<Inherited>,
     /// The number of one of its descriptors in the process.
     pub(super) descriptor: u32,
-    pub(super) inode: u64,
+    pub(crate) inode: u64,
 }
 
 /// Where a socket comes from that a process did not bind.

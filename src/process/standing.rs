@@ -9,7 +9,7 @@ use crate::rules::{Address, Assignments, Globs, InvalidValue, Rules, Setting, Va
 
 /// How a socket stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// It has the option.
     Has,
     /// It should have the option, and does not.
@@ -35,10 +35,30 @@ impl Standing {
     }
 }
 
-/// Each socket of `process`, and how it stands.
+/// Each socket of `process`, and how it stands under the rules that the process
+/// was started with.
 pub(super) fn of(process: &Process) -> Vec<(&Socket, Standing)> {
+    let assignments = (!process.started.is_overwritten)
+        .then(|| Assignments::from_environment(&process.started.environment));
+    standings(process, assignments.as_ref())
+}
+
+/// Each socket of `process`, and how it stands under the rules `assignments`.
+pub(crate) fn under<'a>(
+    process: &'a Process,
+    assignments: &Assignments,
+) -> Vec<(&'a Socket, Standing)> {
+    standings(process, Some(assignments))
+}
+
+fn standings<'a>(
+    process: &'a Process,
+    assignments: Option<&Assignments>,
+) -> Vec<(&'a Socket, Standing)> {
     let is_mapped = !process.shims.mapped.is_empty();
-    let rules = rules(process).and_then(Result::ok).filter(|_| is_mapped);
+    let rules = assignments
+        .filter(|_| is_mapped)
+        .and_then(|assignments| Some((assignments, assignments.check().ok()?)));
     let standing = |socket: &Socket| {
         let is_ephemeral = process.ephemeral.contains(&socket.address.port());
         // A server may well listen on a TCP port of that range: only under the
@@ -51,7 +71,7 @@ pub(super) fn of(process: &Process) -> Vec<(&Socket, Standing)> {
             Ok(false) => {
                 let reason = rules
                     .as_ref()
-                    .and_then(|rules| left_out(rules, process, socket));
+                    .and_then(|(assignments, rules)| left_out(assignments, rules, process, socket));
                 match reason {
                     Some(reason) => Standing::LeftOut(reason),
                     None if is_ephemeral && (is_mapped || !is_listener) => Standing::Ephemeral,
@@ -76,8 +96,12 @@ pub(super) fn rules(process: &Process) -> Option<Result<Rules, InvalidValue>> {
 }
 
 /// Why `rules` leave `socket` alone, if they do.
-fn left_out(rules: &Rules, process: &Process, socket: &Socket) -> Option<String> {
-    let assignments = Assignments::from_environment(&process.started.environment);
+fn left_out(
+    assignments: &Assignments,
+    rules: &Rules,
+    process: &Process,
+    socket: &Socket,
+) -> Option<String> {
     let because = |variable: Variable| {
         let value = assignments.get(variable).unwrap_or_default().display();
         Some(format!("{}={value} leaves it out", variable.name()))

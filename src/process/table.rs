@@ -44,17 +44,20 @@ impl fmt::Display for Protocol {
 /// A socket that takes what comes to its address: a listening TCP socket, or a
 /// UDP socket that is not connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) protocol: Protocol,
-    pub(super) address: SocketAddr,
-    pub(super) user: u32,
-    pub(super) inode: u64,
+pub struct OpenSocket {
+    pub protocol: Protocol,
+    pub address: SocketAddr,
+    /// The effective user of the process that made it, at that time.
+    pub user: u32,
+    pub inode: u64,
+    /// What waits in it: connections (TCP), or bytes of memory (UDP).
+    pub queue: u64,
 }
 
 /// The sockets of a network namespace.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    pub(super) open: Vec<Row>,
+    pub(super) open: Vec<OpenSocket>,
     /// Of the inodes that were asked for, those of other sockets: connections.
     pub(super) connected: HashSet<u64>,
 }
@@ -102,22 +105,25 @@ impl Table {
 
 /// A line, and whether its socket is open to all: in the state LISTEN (TCP), or
 /// CLOSE, which for UDP is that of a bound socket that is not connected.
-fn parse(line: &[u8], protocol: Protocol) -> Option<(Row, bool)> {
+fn parse(line: &[u8], protocol: Protocol) -> Option<(OpenSocket, bool)> {
     let line = str::from_utf8(line).ok()?;
     let mut fields = line.split_ascii_whitespace();
     let address = endpoint(fields.nth(1)?)?;
     let state = fields.nth(1)?;
-    let user = fields.nth(3)?.parse().ok()?;
+    let (_, queue) = fields.next()?.split_once(':')?;
+    let queue = u64::from_str_radix(queue, 16).ok()?;
+    let user = fields.nth(2)?.parse().ok()?;
     let inode = fields.nth(1)?.parse().ok()?;
     let is_open = match protocol {
         Protocol::Tcp => state == "0A",
         _ => state == "07",
     };
-    let row = Row {
+    let row = OpenSocket {
         protocol,
         address,
         user,
         inode,
+        queue,
     };
     Some((row, is_open))
 }

@@ -57,12 +57,18 @@ pub struct Elf {
 
 /// The functions of interest that a file takes from others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a function, and any of them may be there"
+)]
 pub struct Imports {
     pub bind: bool,
     /// `syscall`, through which it may bind; the shim is there too.
     pub syscall: bool,
     /// `dlopen` or `dlmopen`: it loads libraries that cannot be known.
     pub dlopen: bool,
+    /// `dlsym`: it looks up functions that cannot be known.
+    pub dlsym: bool,
 }
 
 /// Why a file could not be read as ELF.
@@ -302,6 +308,7 @@ impl<'a, H: FileHeader<Endian = Endianness>> Reader<'a, H> {
             imports.bind |= is(b"bind\0");
             imports.syscall |= is(b"syscall\0");
             imports.dlopen |= is(b"dlopen\0") || is(b"dlmopen\0");
+            imports.dlsym |= is(b"dlsym\0");
         }
         Ok(imports)
     }

@@ -168,7 +168,7 @@ impl<'a> Judge<'a> {
         }
         if let Some(script) = judgement.chain.open_script.clone() {
             let message = format!("what {} starts is not known", script.display());
-            let hint = "check the server that it starts";
+            let hint = "check the server that it starts, or try it: check --live";
             judgement.warn(Code::ScriptInterpreter, message, hint);
         }
         for (code, message) in notes {
@@ -359,7 +359,13 @@ impl<'a> Judge<'a> {
                 judgement.warn(
                     Code::RuntimeLibraries,
                     "neither it nor its libraries call bind, but it loads others at run time, which cannot be known",
-                    "check --pid looks at the running server",
+                    "check --live tries it; check --pid looks at the running server",
+                );
+            } else if elf.imports.dlsym {
+                judgement.warn(
+                    Code::RuntimeLibraries,
+                    "neither it nor its libraries take bind, but it looks functions up at run time, which cannot be known",
+                    "check --live tries it; check --pid looks at the running server",
                 );
             } else if imports.syscall {
                 judgement.warn(
@@ -371,13 +377,13 @@ impl<'a> Judge<'a> {
                 judgement.warn(
                     Code::RawSyscalls,
                     "it uses no C library, and system call instructions stand in its code",
-                    "check --pid looks at the running server",
+                    "check --live tries it; check --pid looks at the running server",
                 );
             } else {
                 judgement.warn(
                     Code::NoBind,
                     "neither it nor its libraries call bind: what it starts may do so",
-                    "check the server that it starts",
+                    "check the server that it starts, or try it: check --live",
                 );
             }
         }
@@ -388,7 +394,7 @@ impl<'a> Judge<'a> {
             judgement.note(
                 Code::IoUring,
                 "it uses io_uring, by which it could bind past the shim",
-                "check --pid looks at the running server",
+                "check --live tries it; check --pid looks at the running server",
             );
         }
         if !elf.sanitizers().is_empty() {

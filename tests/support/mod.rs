@@ -78,19 +78,20 @@ pub fn compile(compiler: &str, source: &str, flags: &[&str]) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let output = directory.join(name);
     // Several tests may compile the same at once: each makes its own and moves
-    // it into place.
+    // it into place. It is closed here at once: a child that another test starts
+    // would hold it open for writing, and whoever executes it get ETXTBSY.
     let own = tempfile::NamedTempFile::new_in(directory).expect("a temporary file");
+    let own = own.into_temp_path();
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
         .join(source);
     let outcome = run(Command::new(compiler)
         .args(["-Wall", "-Werror", "-O1", "-o"])
-        .arg(own.path())
+        .arg(&own)
         .arg(source)
         .args(flags));
     assert_eq!(outcome.status, Some(0), "{compiler}: {}", outcome.stderr);
-    let (_, path) = own.keep().expect("the program stays");
-    fs::rename(&path, &output).expect("the program is moved");
+    own.persist(&output).expect("the program is moved");
     output
 }
 

@@ -1,0 +1,155 @@
+//! What is said of servers.
+
+use super::{User, codes, fixture, sums, tried, tried_by};
+use crate::support::compile;
+
+#[test]
+fn a_server_that_shares_works() {
+    let (status, answer) = tried(&[], &["redis-server", "--port", "6380"]);
+    assert_eq!(
+        (status, &answer["verdict"]),
+        (Some(0), &"works".into()),
+        "{answer:#}"
+    );
+    // On IPv4 and on IPv6.
+    assert_eq!(sums(&answer), [200, 200]);
+    let sockets = answer["live"]["copies"][1]["sockets"]
+        .as_array()
+        .expect("sockets");
+    assert!(
+        sockets.iter().all(|one| one["state"] == "hooked"),
+        "{sockets:?}"
+    );
+}
+
+#[test]
+fn datagrams_are_counted_as_well() {
+    let dnsmasq = [
+        "dnsmasq",
+        "-k",
+        "-C",
+        "/dev/null",
+        "-p",
+        "5353",
+        "-u",
+        "root",
+    ];
+    let (status, answer) = tried(&[], &dnsmasq[..if super::is_root() { 8 } else { 6 }]);
+    assert_eq!(
+        (status, &answer["verdict"]),
+        (Some(0), &"works".into()),
+        "{answer:#}"
+    );
+    let udp = |one: &&serde_json::Value| one["protocol"] == "udp";
+    let traffic = answer["live"]["traffic"].as_array().expect("traffic");
+    assert_eq!(traffic.iter().filter(udp).count(), 2, "{traffic:?}");
+    assert!(sums(&answer).iter().all(|sum| *sum == 200));
+}
+
+#[test]
+fn a_user_needs_no_privilege_even_for_a_low_port() {
+    let (status, answer) = tried_by(
+        &mut User::new().command(),
+        &[],
+        &["redis-server", "--port", "80"],
+    );
+    assert_eq!(
+        (status, &answer["verdict"]),
+        (Some(0), &"works".into()),
+        "{answer:#}"
+    );
+    assert_eq!(sums(&answer), [200, 200]);
+}
+
+#[test]
+fn short_queues_are_filled_again_and_again() {
+    // A backlog of 5.
+    let (_, answer) = tried(&[], &[&fixture(), "plain", "8000"]);
+    assert_eq!(answer["verdict"], "works", "{answer:#}");
+    assert_eq!(sums(&answer), [200]);
+}
+
+#[test]
+fn a_server_that_goes_into_the_background_is_followed() {
+    let (_, answer) = tried(&[], &[&fixture(), "background", "8000"]);
+    assert_eq!(answer["verdict"], "works", "{answer:#}");
+}
+
+#[test]
+fn a_bind_past_the_c_library_fails() {
+    let (status, answer) = tried(&[], &[&fixture(), "raw", "8000"]);
+    assert_eq!((status, codes(&answer)), (Some(1), vec!["bypassed"]));
+    assert_eq!(answer["live"]["copies"][1]["output"][0], "address in use");
+}
+
+#[test]
+fn a_static_program_fails() {
+    let program = compile("cc", "live/server.c", &["-static"]);
+    let program = program.to_str().expect("UTF-8");
+    let (status, answer) = tried(&[], &[program, "plain", "8000"]);
+    assert_eq!(
+        (status, codes(&answer)),
+        (Some(1), vec!["bypassed", "static"])
+    );
+}
+
+#[test]
+fn rules_that_leave_the_port_out_fail() {
+    let (status, answer) = tried(&["--port", "8001"], &[&fixture(), "plain", "8000"]);
+    assert_eq!((status, codes(&answer)), (Some(1), vec!["outside-rules"]));
+    let (status, _) = tried(&["--port", "8000"], &[&fixture(), "plain", "8000"]);
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn one_that_wants_to_be_alone_is_uncertain_with_its_words() {
+    let (status, answer) = tried(&[], &[&fixture(), "alone", "8000"]);
+    assert_eq!((status, codes(&answer)), (Some(0), vec!["ended"]));
+    let second = &answer["live"]["copies"][1];
+    assert_eq!(second["exit"], 3);
+    assert_eq!(second["output"][0], "another one is running");
+    let (status, _) = tried(&["--strict"], &[&fixture(), "alone", "8000"]);
+    assert_eq!(status, Some(1));
+}
+
+#[test]
+fn one_that_does_not_accept_is_uncertain() {
+    let (_, answer) = tried(&[], &[&fixture(), "deaf", "8000"]);
+    assert_eq!(answer["verdict"], "uncertain");
+    assert!(codes(&answer).contains(&"not-accepting"), "{answer:#}");
+}
+
+#[test]
+fn one_that_a_connection_ends_is_uncertain() {
+    let (_, answer) = tried(&[], &[&fixture(), "brittle", "8000"]);
+    assert_eq!(answer["verdict"], "uncertain", "{answer:#}");
+    assert!(codes(&answer).contains(&"ended"), "{answer:#}");
+}
+
+#[test]
+fn one_that_binds_nothing_is_uncertain_when_the_time_is_over() {
+    let (status, answer) = tried(&["--timeout", "1"], &["sleep", "100"]);
+    assert_eq!(
+        (status, codes(&answer)),
+        (Some(0), vec!["never-bound", "no-bind"])
+    );
+    assert_eq!(answer["live"]["copies"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn one_that_ends_at_once_is_uncertain_with_its_status() {
+    let (_, answer) = tried(&[], &["sh", "-c", "echo no; exit 7"]);
+    assert_eq!(answer["verdict"], "uncertain");
+    let copy = &answer["live"]["copies"][0];
+    assert_eq!(
+        (&copy["exit"], &copy["output"][0]),
+        (&7.into(), &"no".into())
+    );
+}
+
+#[test]
+fn what_cannot_be_started_is_not_tried() {
+    let (status, answer) = tried(&[], &["no-such-server"]);
+    assert_eq!((status, codes(&answer)), (Some(2), vec!["not-found"]));
+    assert!(answer["live"].is_null());
+}
