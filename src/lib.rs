@@ -10,6 +10,7 @@ pub mod environment;
 pub mod exec;
 pub mod finding;
 pub mod live;
+pub mod manifest;
 pub mod mount;
 pub mod preload;
 pub mod process;
