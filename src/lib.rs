@@ -9,6 +9,7 @@ pub mod cli;
 pub mod environment;
 pub mod exec;
 pub mod finding;
+pub mod image;
 pub mod live;
 pub mod manifest;
 pub mod mount;

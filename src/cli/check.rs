@@ -13,9 +13,11 @@ use super::report::{
     Options, coloured_for_stdout, escaped_json, findings_json, program_json, write_findings,
     write_verdict,
 };
-use super::{answer, complain, pid, status};
+use super::{answer, complain, image, pid, status};
 use crate::environment::{self, Environment};
 use crate::finding::{Finding, Verdict};
+use crate::image::Reference;
+use crate::image::check::check;
 use crate::program::{Broken, Code, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
 use crate::shim::{self, Architecture};
 
@@ -26,7 +28,8 @@ use crate::shim::{self, Architecture};
 /// and scripts to the program that it runs. With --pid it is a running process,
 /// whose sockets are asked for the option. With --live the command line is
 /// tried: two copies are started under the shim, apart from this machine's
-/// network, processes and files, and both must listen and be reached.
+/// network, processes and files, and both must listen and be reached. With a
+/// transport (oci:DIR:TAG) it is an image, of which each platform is looked at.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// Look at programs of the root file system in this directory
@@ -64,6 +67,8 @@ struct Answer {
     verdict: Verdict,
     findings: Vec<Finding>,
     trial: Option<Trial>,
+    /// Of an image: its platform, and how much of it was read.
+    image: Option<(Value, String)>,
 }
 
 pub(super) fn run(arguments: Arguments) -> u8 {
@@ -116,18 +121,29 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         vec![arguments.command.clone()]
     };
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
-    let answers = commands.iter().map(|command| {
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut unread = status::DONE;
+    for command in &commands {
+        let target = command.join(OsStr::new(" ")).to_string_lossy().into_owned();
+        if arguments.command.is_empty() && root.is_host() && Reference::has_transport(&target) {
+            match image_answers(&target) {
+                Ok(of_image) => answers.extend(of_image),
+                Err(refusal) => unread = unread.max(refusal.say()),
+            }
+            continue;
+        }
         let mut judgement = judge.judge(command, &has_shim);
         suggest(&mut judgement, &root, &environment);
-        Answer {
-            target: command.join(OsStr::new(" ")).to_string_lossy().into_owned(),
+        answers.push(Answer {
+            target,
             verdict: judgement.verdict(),
             findings: judgement.findings.clone(),
             judgement,
             trial: None,
-        }
-    });
-    let mut answers: Vec<Answer> = answers.collect();
+            image: None,
+        });
+    }
+    // Only a command line is tried, of which there is one.
     if let Some(live) = &live {
         for (command, one) in commands.iter().zip(&mut answers) {
             if let Err(message) = one.try_live(command, live, &environment) {
@@ -136,7 +152,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         }
     }
     let worst = answers.iter().map(|one| one.exit_status(strict));
-    let worst = worst.max().unwrap_or(status::DONE);
+    let worst = worst.max().unwrap_or(status::DONE).max(unread);
     if quiet {
         return worst;
     }
@@ -150,6 +166,29 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         }
     }
     answer(&coloured_for_stdout(&text)).max(worst)
+}
+
+/// What is found of the image `target`, for each platform that it has.
+fn image_answers(target: &str) -> Result<Vec<Answer>, image::Refusal> {
+    let read = image::read(target, &[])?;
+    let mut answers = Vec::new();
+    for picture in read.content.images() {
+        let checked = check(&read.source, picture)?;
+        let effort = image::effort(&checked, picture);
+        let facts = json!({
+            "platform": picture.platform().map(|one| one.to_string()),
+            "read": {"layers": checked.layers, "bytes": checked.bytes},
+        });
+        answers.push(Answer {
+            target: image::name(target, picture, &read.content),
+            verdict: checked.verdict(),
+            findings: checked.judgement.findings.clone(),
+            judgement: checked.judgement,
+            trial: None,
+            image: Some((facts, effort)),
+        });
+    }
+    Ok(answers)
 }
 
 /// Programs of this machine run as who asks, in who asks's environment; those of
@@ -250,6 +289,9 @@ impl Answer {
     fn write(&self, text: &mut String) {
         write_verdict(text, &self.target, self.verdict, "");
         write_findings(text, &self.findings);
+        if let Some((_, effort)) = &self.image {
+            let _ = writeln!(text, "  {effort}");
+        }
         if let Some(trial) = &self.trial {
             trial.write(text);
         }
@@ -275,6 +317,10 @@ impl Answer {
             "chain": chain.links.iter().map(|(path, _)| path.to_string_lossy()).collect::<Vec<_>>(),
             "findings": findings_json(&self.findings),
         });
+        if let (Some((Value::Object(facts), _)), Some(all)) = (&self.image, object.as_object_mut())
+        {
+            all.extend(facts.clone());
+        }
         if let Some(trial) = &self.trial {
             object["live"] = trial.json();
         }

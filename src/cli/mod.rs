@@ -1,6 +1,9 @@
 //! The command line: parses, calls the library, renders what it says.
 
 mod check;
+mod eject;
+mod image;
+mod inject;
 mod install;
 mod live;
 mod pid;
@@ -9,6 +12,7 @@ mod report;
 mod rules;
 mod run;
 mod shorthand;
+mod validate;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -46,6 +50,9 @@ struct Cli {
 enum Subcommands {
     Run(run::Arguments),
     Check(check::Arguments),
+    Inject(inject::Arguments),
+    Eject(eject::Arguments),
+    Validate(validate::Arguments),
     Install(install::Arguments),
     Completions(print::Completions),
     Man(print::Man),
@@ -71,6 +78,9 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         Ok(Cli { command }) => match command {
             Subcommands::Run(arguments) => run::run(arguments),
             Subcommands::Check(arguments) => check::run(arguments),
+            Subcommands::Inject(arguments) => inject::run(arguments),
+            Subcommands::Eject(arguments) => eject::run(&arguments),
+            Subcommands::Validate(arguments) => validate::run(&arguments),
             Subcommands::Install(arguments) => install::run(&arguments),
             Subcommands::Completions(arguments) => print::completions(&arguments),
             Subcommands::Man(arguments) => print::man(&arguments),

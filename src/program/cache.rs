@@ -26,7 +26,7 @@ impl Cache {
         let mut bytes = Vec::new();
         let path = Path::new("/etc/ld.so.cache");
         let read = root
-            .open(path)
+            .open_known(path)
             .and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
         match read {
             Ok(_) => Self::parse(&bytes).unwrap_or_default(),

@@ -57,6 +57,10 @@ pub struct Elf {
 
 /// The functions of interest that a file takes from others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a function, and any of them may be there"
+)]
 pub struct Imports {
     pub bind: bool,
     /// `syscall`, through which it may bind; the shim is there too.

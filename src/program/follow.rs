@@ -2,15 +2,14 @@
 //! of scripts, through wrappers, and through a shell script's last command.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::elf::{self, Elf};
+use super::files::Head;
 use super::lookup::{Lookup, NotFound};
-use super::read_at_most;
 use super::script::{self, Interpreter};
 use super::wrapper::{self, Wrapped};
 use crate::preload::LD_PRELOAD;
@@ -279,21 +278,18 @@ fn read(path: &Path, lookup: &Lookup<'_>) -> Result<Content, Broken> {
         path: path.to_owned(),
         source,
     };
-    let file = lookup.root.open(path).map_err(fail)?;
-    let mut head = [0; 256];
-    let length = read_at_most(&file, &mut head, 0).map_err(fail)?;
-    let head = &head[..length];
-    if head.starts_with(b"\x7fELF") {
-        return read_elf(&file)
-            .map(Content::Elf)
-            .map_err(|error| match error {
+    let head = match lookup.root.head(path).map_err(fail)? {
+        Head::Elf(elf) => {
+            return elf.map(Content::Elf).map_err(|error| match error {
                 elf::Error::Io(source) => fail(source),
                 elf::Error::Damaged(what) => Broken::Damaged {
                     path: path.to_owned(),
                     what,
                 },
             });
-    }
+        }
+        Head::Text(head) => head,
+    };
     let Some(line) = head.strip_prefix(b"#!") else {
         return Err(Broken::NotElf(path.to_owned()));
     };
@@ -301,8 +297,4 @@ fn read(path: &Path, lookup: &Lookup<'_>) -> Result<Content, Broken> {
     interpreter
         .map(Content::Script)
         .ok_or_else(|| Broken::NoInterpreter(path.to_owned()))
-}
-
-fn read_elf(file: &File) -> Result<Elf, elf::Error> {
-    Elf::read(file)
 }

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-use rustix::fs::StatVfsMountFlags;
 
 use super::code::Code;
 use super::elf::{Elf, Linkage};
@@ -15,7 +12,6 @@ use super::follow::{Broken, Chain, Link, follow};
 use super::libraries::{Closure, Libc, Libraries};
 use super::lookup::{Lookup, NotFound};
 use crate::finding::{Finding, Severity, Verdict};
-use crate::mount;
 use crate::preload::LD_PRELOAD;
 use crate::shim::{self, Architecture};
 
@@ -207,7 +203,7 @@ impl<'a> Judge<'a> {
         }
         match &elf.linkage {
             Linkage::Dynamic(interpreter) => {
-                if self.lookup.root.metadata(interpreter).is_err() {
+                if self.lookup.root.status(interpreter).is_err() {
                     let message =
                         format!("its dynamic loader {} is not there", interpreter.display());
                     let hint = "install the C library that it was built for (musl or glibc, of its architecture)";
@@ -280,17 +276,17 @@ impl<'a> Judge<'a> {
         const SET_GROUP: u32 = 0o2000;
         const GROUP_EXECUTE: u32 = 0o0010;
 
-        let file = self.lookup.root.pinned(path)?;
-        let metadata = file.path.metadata()?;
-        let mode = metadata.mode();
+        let root = self.lookup.root;
+        let status = root.status(path)?;
+        let mode = status.mode;
         let set_user = mode & SET_USER != 0;
         // Without the right to execute, the bit has another meaning.
         let set_group = mode & SET_GROUP != 0 && mode & GROUP_EXECUTE != 0;
-        let capabilities = has_capabilities(&file.path);
+        let capabilities = root.has_capabilities(path)?;
         if !(set_user || set_group || capabilities) {
             return Ok(());
         }
-        let is_void = mount::is(&file.path, StatVfsMountFlags::NOSUID)?;
+        let is_void = root.is_nosuid(path)?;
         let who = self.credentials;
         let changes = !is_void && !who.no_new_privileges;
         let mut found = |is_set, code, is_secure, what: &str, hint| {
@@ -305,14 +301,14 @@ impl<'a> Judge<'a> {
         found(
             set_user,
             Code::Setuid,
-            changes && metadata.uid() != who.user,
+            changes && status.user != who.user,
             "setuid",
             hint,
         );
         found(
             set_group,
             Code::Setgid,
-            changes && metadata.gid() != who.group,
+            changes && status.group != who.group,
             "setgid",
             hint,
         );
@@ -442,9 +438,4 @@ fn describe(broken: &Broken) -> (Code, &'static str) {
         ),
         Broken::TooManyScripts(_) | Broken::TooLong(_) => (Code::NotExecutable, ""),
     }
-}
-
-fn has_capabilities(path: &Path) -> bool {
-    let mut value = [0_u8; 64];
-    rustix::fs::getxattr(path, "security.capability", &mut value).is_ok_and(|length| length > 0)
 }

@@ -1,7 +1,7 @@
 //! The libraries that the dynamic loader loads with a program, found as the
 //! loader finds them: ld.so(8), "Library search", and musl's manual.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::cache::Cache;
 use super::elf::{Elf, Imports, Linkage};
+use super::files::Head;
 use super::root::Root;
 
 /// The C library that a program is linked against.
@@ -76,8 +77,8 @@ pub struct Libraries<'a> {
     root: &'a Root,
     /// LD_LIBRARY_PATH.
     path: Option<OsString>,
-    cache: OnceCell<Cache>,
-    musl: OnceCell<Vec<PathBuf>>,
+    cache: RefCell<Option<Rc<Cache>>>,
+    musl: RefCell<Option<Rc<Vec<PathBuf>>>>,
     read: RefCell<HashMap<PathBuf, Option<Rc<Elf>>>>,
 }
 
@@ -96,8 +97,8 @@ impl<'a> Libraries<'a> {
         Self {
             root,
             path: path.map(OsStr::to_owned),
-            cache: OnceCell::new(),
-            musl: OnceCell::new(),
+            cache: RefCell::default(),
+            musl: RefCell::default(),
             read: RefCell::default(),
         }
     }
@@ -151,7 +152,29 @@ impl<'a> Libraries<'a> {
         closure
     }
 
+    /// The library `name`. Of an image only as many layers are read as it takes to
+    /// find one: another that they hid would say the same of itself.
     fn find(
+        &self,
+        name: &OsStr,
+        program: &Elf,
+        libc: Option<Libc>,
+        rpath: &[PathBuf],
+        runpath: &[PathBuf],
+    ) -> Option<(PathBuf, Rc<Elf>)> {
+        loop {
+            let found = self.find_known(name, program, libc, rpath, runpath);
+            if found.is_some() || !self.root.deepen() {
+                return found;
+            }
+            // What was not there may be now.
+            self.read.borrow_mut().retain(|_, elf| elf.is_some());
+            self.cache.take();
+            self.musl.take();
+        }
+    }
+
+    fn find_known(
         &self,
         name: &OsStr,
         program: &Elf,
@@ -177,15 +200,18 @@ impl<'a> Libraries<'a> {
             return Some(found);
         }
         if libc == Some(Libc::Musl) {
-            let directories = self
-                .musl
-                .get_or_init(|| musl_directories(self.root, program));
+            let mut known = self.musl.borrow_mut();
+            let known = known.get_or_insert_with(|| musl_directories(self.root, program).into());
+            let directories = Rc::clone(known);
             return directories
                 .iter()
                 .map(|directory| directory.join(name))
                 .find_map(fits);
         }
-        let cache = self.cache.get_or_init(|| Cache::of(self.root));
+        let cache = {
+            let mut known = self.cache.borrow_mut();
+            Rc::clone(known.get_or_insert_with(|| Cache::of(self.root).into()))
+        };
         let cached = cache.get(name).iter().cloned();
         let defaults = default_directories(program)
             .into_iter()
@@ -198,12 +224,10 @@ impl<'a> Libraries<'a> {
         if let Some(known) = self.read.borrow().get(path) {
             return known.clone();
         }
-        let elf = self
-            .root
-            .open(path)
-            .ok()
-            .and_then(|file| Elf::read(&file).ok())
-            .map(Rc::new);
+        let elf = match self.root.known_head(path) {
+            Ok(Head::Elf(Ok(elf))) => Some(Rc::new(elf)),
+            _ => None,
+        };
         self.read.borrow_mut().insert(path.to_owned(), elf.clone());
         elf
     }
@@ -327,7 +351,7 @@ fn musl_directories(root: &Root, program: &Elf) -> Vec<PathBuf> {
     let file = Path::new("/etc").join(name).with_extension("path");
     let mut text = Vec::new();
     let read = root
-        .open(&file)
+        .open_known(&file)
         .and_then(|file| file.take(LARGEST).read_to_end(&mut text));
     if read.is_err() {
         return ["/lib", "/usr/local/lib", "/usr/lib"]

@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -88,20 +87,20 @@ impl Lookup<'_> {
 
     /// The file at `path`, if it may be executed.
     fn examine(&self, path: PathBuf) -> Result<PathBuf, NotFound> {
-        let metadata = match self.root.metadata(&path) {
-            Ok(metadata) => metadata,
+        let status = match self.root.status(&path) {
+            Ok(status) => status,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(NotFound::Denied(path));
             }
             Err(_) => return Err(NotFound::Missing(path)),
         };
-        if metadata.is_dir() {
+        if status.is_directory {
             return Err(NotFound::Directory(path));
         }
-        if !metadata.is_file() {
+        if !status.is_file {
             return Err(NotFound::Special(path));
         }
-        if metadata.permissions().mode() & 0o111 == 0 {
+        if status.mode & 0o111 == 0 {
             return Err(NotFound::NotExecutable(path));
         }
         // In another root, who will run it is somebody else.

@@ -4,6 +4,7 @@
 mod cache;
 mod code;
 mod elf;
+mod files;
 mod follow;
 mod judge;
 mod libraries;
@@ -18,6 +19,7 @@ use std::os::unix::fs::FileExt;
 
 pub use code::Code;
 pub use elf::{Elf, Error as ElfError, Linkage};
+pub use files::{Files, Head, Status};
 pub use follow::{Broken, Chain, Link, follow};
 pub use judge::{Credentials, Judge, Judgement, Shims};
 pub use libraries::Libc;

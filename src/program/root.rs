@@ -1,6 +1,6 @@
-//! A root directory, inside which every path is resolved: `/`, or the root file
-//! system of an image or a bundle. Nothing below leads out of it: absolute links
-//! start at the root, `..` ends there.
+//! A root, inside which every path is resolved: `/`, a directory that stands for
+//! it, or the files of an image that lie in no directory yet. Nothing below leads
+//! out of it: absolute links start at the root, `..` ends there.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -9,15 +9,25 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, StatVfsMountFlags, openat, openat2};
 use rustix::io::Errno;
 
-/// A directory that stands for `/`.
+use super::files::{Files, Head, Status};
+use crate::mount;
+
+/// A file system that programs are looked for in.
 #[derive(Debug)]
-pub struct Root {
-    path: PathBuf,
-    /// `None` for the machine's own root, where the kernel resolves as ever.
-    directory: Option<OwnedFd>,
+pub struct Root(Place);
+
+#[derive(Debug)]
+enum Place {
+    /// The machine's own root, where the kernel resolves as ever.
+    Host,
+    Directory {
+        path: PathBuf,
+        directory: OwnedFd,
+    },
+    Files(Box<dyn Files>),
 }
 
 /// The most links that a path may lead through, as in the kernel.
@@ -29,10 +39,12 @@ const TRIES: usize = 16;
 impl Root {
     /// The machine's own.
     pub fn host() -> Self {
-        Self {
-            path: "/".into(),
-            directory: None,
-        }
+        Self(Place::Host)
+    }
+
+    /// What `files` hold.
+    pub fn of(files: impl Files + 'static) -> Self {
+        Self(Place::Files(Box::new(files)))
     }
 
     /// The directory at `path`.
@@ -43,16 +55,16 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(rustix::fs::CWD, path, flags, Mode::empty())?;
         let path = fs::canonicalize(path)?;
-        let is_host = path == Path::new("/");
-        Ok(Self {
-            path,
-            directory: (!is_host).then_some(directory),
-        })
+        Ok(Self(if path == Path::new("/") {
+            Place::Host
+        } else {
+            Place::Directory { path, directory }
+        }))
     }
 
     /// Whether this is the machine's own root.
     pub fn is_host(&self) -> bool {
-        self.directory.is_none()
+        matches!(self.0, Place::Host)
     }
 
     /// Opens what `path` names, with `flags`. No controlling terminal, and no
@@ -64,8 +76,10 @@ impl Root {
         } else {
             flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY
         };
-        let Some(directory) = &self.directory else {
-            return Ok(openat(rustix::fs::CWD, path, flags, Mode::empty())?);
+        let directory = match &self.0 {
+            Place::Host => return Ok(openat(rustix::fs::CWD, path, flags, Mode::empty())?),
+            Place::Directory { directory, .. } => directory,
+            Place::Files(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         for _ in 0..TRIES {
             let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -86,11 +100,15 @@ impl Root {
     ///
     /// # Errors
     /// It cannot be reached.
-    pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        if self.is_host() {
-            return path.metadata();
+    pub fn status(&self, path: &Path) -> io::Result<Status> {
+        match &self.0 {
+            Place::Host => Ok(Status::of(&path.metadata()?)),
+            Place::Directory { .. } => {
+                let file = File::from(self.open_with(path, OFlags::PATH)?);
+                Ok(Status::of(&file.metadata()?))
+            }
+            Place::Files(files) => files.status(path, true),
         }
-        File::from(self.open_with(path, OFlags::PATH)?).metadata()
     }
 
     /// Opens the regular file that `path` names, for reading. Anything else, a
@@ -99,6 +117,9 @@ impl Root {
     /// # Errors
     /// It cannot be read, or is no regular file.
     pub fn open(&self, path: &Path) -> io::Result<File> {
+        if let Place::Files(files) = &self.0 {
+            return files.open(path, true);
+        }
         let is_file = |metadata: &Metadata| {
             if metadata.is_file() {
                 return Ok(());
@@ -109,7 +130,11 @@ impl Root {
                 io::ErrorKind::InvalidInput
             }))
         };
-        is_file(&self.metadata(path)?)?;
+        let found = match &self.0 {
+            Place::Host => path.metadata()?,
+            _ => File::from(self.open_with(path, OFlags::PATH)?).metadata()?,
+        };
+        is_file(&found)?;
         let file = File::from(self.open_with(path, OFlags::RDONLY)?);
         // It may have been replaced in between.
         is_file(&file.metadata()?)?;
@@ -121,13 +146,77 @@ impl Root {
     /// # Errors
     /// It cannot be reached, or /proc is not there to tell.
     pub fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        if self.is_host() {
-            return path.canonicalize();
-        }
+        let root = match &self.0 {
+            Place::Host => return path.canonicalize(),
+            Place::Directory { path, .. } => path,
+            Place::Files(files) => return files.canonical(path),
+        };
         let file = self.open_with(path, OFlags::PATH)?;
         let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        let inside = real.strip_prefix(&self.path).unwrap_or(&real);
+        let inside = real.strip_prefix(root).unwrap_or(&real);
         Ok(Path::new("/").join(inside))
+    }
+
+    /// The first bytes of the regular file that `path` names, and what it says of
+    /// itself where it is ELF.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no regular file.
+    pub fn head(&self, path: &Path) -> io::Result<Head> {
+        match &self.0 {
+            Place::Files(files) => files.head(path, true),
+            _ => Head::of(&self.open(path)?),
+        }
+    }
+
+    /// The same, but only as far as the files are known: see [`Root::deepen`].
+    pub(super) fn known_head(&self, path: &Path) -> io::Result<Head> {
+        match &self.0 {
+            Place::Files(files) => files.head(path, false),
+            _ => self.head(path),
+        }
+    }
+
+    /// As [`Root::open`], but only as far as the files are known.
+    pub(super) fn open_known(&self, path: &Path) -> io::Result<File> {
+        match &self.0 {
+            Place::Files(files) => files.open(path, false),
+            _ => self.open(path),
+        }
+    }
+
+    /// Learns of more files, where they come in parts: the next layer of an
+    /// image. `false` where all are known.
+    pub(super) fn deepen(&self) -> bool {
+        match &self.0 {
+            Place::Files(files) => files.deepen(),
+            _ => false,
+        }
+    }
+
+    /// Whether the file at `path` has file capabilities, see capabilities(7).
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub fn has_capabilities(&self, path: &Path) -> io::Result<bool> {
+        if let Place::Files(files) = &self.0 {
+            return files.has_capabilities(path);
+        }
+        let mut value = [0_u8; 64];
+        let file = self.pinned(path)?;
+        let read = rustix::fs::getxattr(&file.path, "security.capability", &mut value);
+        Ok(read.is_ok_and(|length| length > 0))
+    }
+
+    /// Whether set-id bits and capabilities have no effect where `path` lies.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub fn is_nosuid(&self, path: &Path) -> io::Result<bool> {
+        if let Place::Files(_) = &self.0 {
+            return Ok(false);
+        }
+        mount::is(&self.pinned(path)?.path, StatVfsMountFlags::NOSUID)
     }
 
     /// `path` on the machine, for what takes no descriptor (extended attributes,
@@ -135,7 +224,7 @@ impl Root {
     ///
     /// # Errors
     /// It cannot be reached.
-    pub fn pinned(&self, path: &Path) -> io::Result<Pinned> {
+    fn pinned(&self, path: &Path) -> io::Result<Pinned> {
         let file = self.open_with(path, OFlags::PATH)?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
         Ok(Pinned { path, _file: file })
@@ -144,8 +233,8 @@ impl Root {
 
 /// A file that stays the same one while its path is used.
 #[derive(Debug)]
-pub struct Pinned {
-    pub path: PathBuf,
+struct Pinned {
+    path: PathBuf,
     _file: OwnedFd,
 }
 

@@ -1,0 +1,108 @@
+//! The layer that carries the shim, and how it is known again.
+
+use std::io::{self, Read};
+
+use super::descriptor::{Compression, Descriptor, Family, layer_type};
+use super::digest::Digest;
+use super::packing::{pack, unpack};
+use super::tar;
+use crate::shim;
+
+/// Where the shim lies in every container. A folder of its own at the top: no
+/// parent is altered, and no link is followed.
+pub const SHIM: &str = "/.reuseport/libreuseport.so";
+
+/// The folder and the file as the layer names them.
+const DIRECTORY: &str = ".reuseport/";
+const FILE: &str = ".reuseport/libreuseport.so";
+
+/// The most bytes of a layer that may be ours, packed and unpacked.
+pub const LARGEST: u64 = shim::LARGEST + 16 * 1024;
+
+/// A layer that is to be added to an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    pub descriptor: Descriptor,
+    /// The digest of the archive before it was packed.
+    pub diff_id: Digest,
+    /// The packed archive.
+    pub content: Vec<u8>,
+}
+
+/// The layer with `shim`, as others of `family` and `compression` are: the folder
+/// and the file, root's, of the time `time` (seconds since 1970). The same
+/// arguments give the same bytes on any machine.
+pub fn build(shim: &[u8], family: Family, compression: Compression, time: u64) -> Layer {
+    let size = shim.len() as u64;
+    let mut archive = tar::header(DIRECTORY, tar::Kind::Directory, 0o755, 0, time).to_vec();
+    archive.extend(tar::header(FILE, tar::Kind::File, 0o755, size, time));
+    archive.extend(shim);
+    archive.extend(tar::padding(size));
+    archive.extend([0; 1024]);
+    let content = pack(&archive, compression);
+    Layer {
+        descriptor: Descriptor::of(&layer_type(family, compression), &content),
+        diff_id: Digest::of(&archive),
+        content,
+    }
+}
+
+/// Whether a layer holds a shim of ours and nothing else: what we may take out.
+///
+/// # Errors
+/// `packed`, the layer's content, cannot be read.
+pub fn is_ours(packed: impl Read) -> io::Result<bool> {
+    let (_, unpacked) = unpack(packed)?;
+    let mut reader = tar::Reader::new(tar::Stream(unpacked.take(LARGEST)));
+    let mut has_shim = false;
+    loop {
+        let entry = match reader.next() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(has_shim),
+            // Another layer, cut off where ours would have ended.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let path = entry.path.as_slice();
+        let path = path.strip_prefix(b"./").unwrap_or(path);
+        match (path.trim_ascii_end(), entry.kind) {
+            (b"" | b".reuseport" | b".reuseport/", tar::Kind::Directory) => {}
+            (path, tar::Kind::File) if path == FILE.as_bytes() => {
+                let mut data = Vec::new();
+                reader.by_ref().take(LARGEST).read_to_end(&mut data)?;
+                has_shim = shim::is_shim(&data);
+                if !has_shim {
+                    return Ok(false);
+                }
+            }
+            _ => return Ok(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_layer_is_known_again_and_no_other() {
+        let shim = shim::embedded(shim::native().expect("known")).expect("built");
+        for family in [Family::Oci, Family::Docker] {
+            for compression in [Compression::Plain, Compression::Gzip, Compression::Zstd] {
+                let layer = build(shim, family, compression, 0);
+                assert!(
+                    layer == build(shim, family, compression, 0),
+                    "the same again"
+                );
+                assert!(layer.descriptor.digest().is_of(&layer.content));
+                assert!(is_ours(layer.content.as_slice()).expect("read"));
+            }
+        }
+        let other = build(b"the C library's", Family::Oci, Compression::Gzip, 0);
+        assert!(!is_ours(other.content.as_slice()).expect("read"));
+        assert!(!is_ours(b"".as_slice()).expect("read"));
+        let mut more = tar::header("a", tar::Kind::File, 0o644, 0, 0).to_vec();
+        more.extend(build(shim, Family::Oci, Compression::Plain, 0).content);
+        assert!(!is_ours(more.as_slice()).expect("read"));
+    }
+}

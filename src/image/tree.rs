@@ -1,0 +1,498 @@
+//! The files of an image, found in its layers from the top down: the OCI image
+//! specification, "Image Layer Filesystem Changeset".
+//!
+//! A layer is read once, whole, the first time that something may lie in it, and
+//! never before. What is kept of its files is what the check asks for: their kind
+//! and mode, what ELF files say of themselves, and small texts.
+
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::descriptor::Descriptor;
+use super::error::Error;
+use super::packing::unpack;
+use super::path::{join, normal, parts, split};
+use super::store::Source;
+use super::tar::{self, Reader, Stream};
+use crate::program::{Elf, ElfError, Files, Head, Status};
+
+/// The most bytes of a text that is kept: scripts, the loader's lists.
+const LARGEST_TEXT: u64 = 1 << 20;
+
+/// The most bytes of a program or library that is looked into.
+const LARGEST_PROGRAM: u64 = 1 << 30;
+
+/// The most links that a path may lead through, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// The most entries of all layers together.
+const MOST_ENTRIES: usize = 4 << 20;
+
+/// A source that several own.
+pub type Shared = Rc<RefCell<Box<dyn Source>>>;
+
+/// The files of one image.
+pub struct Tree {
+    source: Shared,
+    /// The lowest one first.
+    layers: Vec<Descriptor>,
+    /// What was read of them, the top one first.
+    read: RefCell<Vec<Layer>>,
+    /// The first error of a layer; a check of an image that cannot be read ends
+    /// with it.
+    error: RefCell<Option<Error>>,
+    /// File names whose content is kept, though nothing else speaks for it.
+    names: Vec<Vec<u8>>,
+    /// Paths are kept as hashes, by keys that no image can know.
+    hasher: RandomState,
+    /// Bytes of packed layers that were read.
+    bytes: Cell<u64>,
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree")
+            .field("layers", &self.layers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The entries of one layer, by the hashes of their paths.
+#[derive(Default)]
+struct Layer {
+    entries: HashMap<u64, Node>,
+    /// Paths of which the layers below have nothing (`.wh.NAME`).
+    removed: HashSet<u64>,
+    /// Directories of which the layers below have nothing (`.wh..wh..opq`).
+    opaque: HashSet<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    kind: Kind,
+    status: Status,
+    has_capabilities: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Directory,
+    /// With what was kept of it.
+    File(Kept),
+    Link(Rc<[u8]>),
+    Other,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Nothing,
+    Text(Rc<[u8]>),
+    /// What it says of itself.
+    Elf(Rc<Result<Elf, &'static str>>),
+}
+
+/// A path's place in the layers: what it is, and how it is written there.
+struct Found {
+    node: Node,
+    path: Vec<u8>,
+    /// Which layer, counted from the top.
+    layer: usize,
+}
+
+impl Tree {
+    /// The files of the image with these `layers`, the lowest one first. The
+    /// content of files named as one of `names` is kept whatever it is.
+    pub fn new(source: Shared, layers: Vec<Descriptor>, names: Vec<Vec<u8>>) -> Self {
+        Self {
+            source,
+            layers,
+            read: RefCell::default(),
+            error: RefCell::default(),
+            names,
+            hasher: RandomState::new(),
+            bytes: Cell::new(0),
+        }
+    }
+
+    /// How many layers were read, and how many bytes of them, as they are packed.
+    pub fn effort(&self) -> (usize, u64) {
+        (self.read.borrow().len(), self.bytes.get())
+    }
+
+    /// The error of the first layer that could not be read.
+    pub fn take_error(&self) -> Option<Error> {
+        self.error.borrow_mut().take()
+    }
+
+    fn hash(&self, path: &[u8]) -> u64 {
+        self.hasher.hash_one(path)
+    }
+
+    /// Reads the next layer down; `false` where there is none left.
+    fn read_next(&self) -> bool {
+        let count = self.read.borrow().len();
+        if count >= self.layers.len() || self.error.borrow().is_some() {
+            return false;
+        }
+        let descriptor = &self.layers[self.layers.len() - 1 - count];
+        match self.read_layer(descriptor) {
+            Ok(layer) => {
+                self.bytes.set(self.bytes.get() + descriptor.size());
+                self.read.borrow_mut().push(layer);
+                true
+            }
+            Err(error) => {
+                *self.error.borrow_mut() = Some(error);
+                false
+            }
+        }
+    }
+
+    fn scan(
+        &self,
+        descriptor: &Descriptor,
+        mut visit: impl FnMut(&tar::Entry, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let mut source = self.source.borrow_mut();
+        let mut packed = source.blob(descriptor)?;
+        let scanned = (|| {
+            let (_, unpacked) = unpack(&mut packed)?;
+            let mut reader = Reader::new(Stream(unpacked));
+            while let Some(entry) = reader.next()? {
+                visit(&entry, &mut reader)?;
+            }
+            reader.drain()
+        })();
+        // To the last byte, behind what is packed: the digest is held there.
+        let scanned = scanned.and_then(|()| io::copy(&mut packed, &mut io::sink()));
+        scanned.map(drop).map_err(|source| Error::Blob {
+            store: "the image".into(),
+            digest: descriptor.digest().clone(),
+            source,
+        })
+    }
+
+    fn read_layer(&self, descriptor: &Descriptor) -> Result<Layer, Error> {
+        let mut layer = Layer::default();
+        let mut links: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut scratch = Scratch::default();
+        self.scan(descriptor, |entry, data| {
+            let Some(path) = normal(&entry.path) else {
+                return Ok(());
+            };
+            if layer.entries.len() >= MOST_ENTRIES {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the layer has more than four million entries",
+                ));
+            }
+            let (folder, name) = split(&path);
+            self.imply_parents(&mut layer, folder);
+            if name == b".wh..wh..opq" {
+                layer.opaque.insert(self.hash(folder));
+                return Ok(());
+            }
+            if let Some(name) = name.strip_prefix(b".wh.") {
+                layer.removed.insert(self.hash(&join(folder, name)));
+                return Ok(());
+            }
+            let kind = match entry.kind {
+                tar::Kind::Directory => Kind::Directory,
+                tar::Kind::SymbolicLink => Kind::Link(entry.link.clone().into()),
+                tar::Kind::HardLink => {
+                    links.push((path, normal(&entry.link).unwrap_or_default()));
+                    return Ok(());
+                }
+                tar::Kind::File => Kind::File(self.keep(entry, name, data, &mut scratch)?),
+                tar::Kind::Other => Kind::Other,
+            };
+            let node = Node {
+                status: Status {
+                    is_directory: entry.kind == tar::Kind::Directory,
+                    is_file: entry.kind == tar::Kind::File,
+                    mode: entry.mode,
+                    user: u32::try_from(entry.user).unwrap_or(u32::MAX),
+                    group: u32::try_from(entry.group).unwrap_or(u32::MAX),
+                },
+                kind,
+                has_capabilities: entry.has_capabilities,
+            };
+            layer.entries.insert(self.hash(&path), node);
+            Ok(())
+        })?;
+        // The file may come after the second name, or have several.
+        for _ in 0..2 {
+            for (path, target) in &links {
+                if let Some(node) = layer.entries.get(&self.hash(target)).cloned() {
+                    layer.entries.insert(self.hash(path), node);
+                }
+            }
+        }
+        Ok(layer)
+    }
+
+    /// Directories that an archive names no entry for are made when it is
+    /// unpacked.
+    fn imply_parents(&self, layer: &mut Layer, folder: &[u8]) {
+        let mut folder = folder;
+        while !folder.is_empty() {
+            let implied = layer.entries.entry(self.hash(folder));
+            let std::collections::hash_map::Entry::Vacant(vacant) = implied else {
+                return;
+            };
+            vacant.insert(Node::directory());
+            folder = split(folder).0;
+        }
+    }
+
+    /// What is kept of a file.
+    fn keep(
+        &self,
+        entry: &tar::Entry,
+        name: &[u8],
+        data: &mut dyn Read,
+        scratch: &mut Scratch,
+    ) -> io::Result<Kept> {
+        let contains = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+        let is_executable = entry.mode & 0o111 != 0;
+        let is_named = self.names.iter().any(|one| one == name)
+            || name == b"ld.so.cache"
+            || name.starts_with(b"ld-musl-") && name.ends_with(b".path")
+            || matches!(name, b"passwd" | b"group");
+        if !(is_executable || is_named || contains(b".so")) {
+            return Ok(Kept::Nothing);
+        }
+        let mut head = Vec::with_capacity(256);
+        data.take(256).read_to_end(&mut head)?;
+        if head.starts_with(b"\x7fELF") && entry.size <= LARGEST_PROGRAM {
+            let file = scratch.fill(&head, data)?;
+            let elf = match Elf::read(file) {
+                Ok(elf) => Ok(elf),
+                Err(ElfError::Damaged(what)) => Err(what),
+                Err(ElfError::Io(error)) => return Err(error),
+            };
+            return Ok(Kept::Elf(Rc::new(elf)));
+        }
+        if (is_named || head.starts_with(b"#!")) && entry.size <= LARGEST_TEXT {
+            data.read_to_end(&mut head)?;
+            return Ok(Kept::Text(head.into()));
+        }
+        Ok(Kept::Nothing)
+    }
+
+    /// What lies at `path`, which has no links in it: as the layers read so far
+    /// say, or as the next ones do where `deeper`.
+    fn entry(&self, path: &[u8], deeper: bool) -> Option<(Node, usize)> {
+        if path.is_empty() {
+            return Some((Node::directory(), 0));
+        }
+        let mut place = 0;
+        loop {
+            while place < self.read.borrow().len() {
+                let layers = self.read.borrow();
+                let layer = &layers[place];
+                if let Some(node) = layer.entries.get(&self.hash(path)) {
+                    return Some((node.clone(), place));
+                }
+                if self.hides(layer, path) {
+                    return None;
+                }
+                place += 1;
+            }
+            if !deeper || !self.read_next() {
+                return None;
+            }
+        }
+    }
+
+    /// Whether `layer` lets nothing of the layers below show at `path`.
+    fn hides(&self, layer: &Layer, path: &[u8]) -> bool {
+        if layer.removed.contains(&self.hash(path)) {
+            return true;
+        }
+        let mut folder = split(path).0;
+        loop {
+            let hash = self.hash(folder);
+            let replaced = layer.entries.get(&hash);
+            let replaced = replaced.is_some_and(|node| !matches!(node.kind, Kind::Directory));
+            if replaced || layer.opaque.contains(&hash) || layer.removed.contains(&hash) {
+                return true;
+            }
+            if folder.is_empty() {
+                return false;
+            }
+            folder = split(folder).0;
+        }
+    }
+
+    fn find(&self, path: &Path, deeper: bool) -> io::Result<Found> {
+        use std::os::unix::ffi::OsStrExt;
+
+        let mut rest: Vec<Vec<u8>> = parts(path.as_os_str().as_bytes());
+        let mut here: Vec<u8> = Vec::new();
+        let mut found = (Node::directory(), 0);
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            if !matches!(found.0.kind, Kind::Directory) {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            if part == b".." {
+                here = split(&here).0.to_vec();
+                continue;
+            }
+            let next = join(&here, &part);
+            let missing = || io::Error::from(io::ErrorKind::NotFound);
+            let (node, layer) = self.entry(&next, deeper).ok_or_else(missing)?;
+            if let Kind::Link(target) = &node.kind {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                }
+                if target.starts_with(b"/") {
+                    here.clear();
+                }
+                rest.extend(parts(target));
+                found = (Node::directory(), 0);
+                continue;
+            }
+            here = next;
+            found = (node, layer);
+        }
+        Ok(Found {
+            node: found.0,
+            path: here,
+            layer: found.1,
+        })
+    }
+
+    /// A copy of a file whose content was not kept: its layer is read again.
+    fn extract(&self, found: &Found) -> Result<File, Error> {
+        let descriptor = &self.layers[self.layers.len() - 1 - found.layer];
+        let mut copy = None;
+        let mut wanted = found.path.clone();
+        // A second name leads to the first, which may come before it.
+        for _ in 0..2 {
+            self.scan(descriptor, |entry, data| {
+                if normal(&entry.path).as_deref() != Some(&wanted) {
+                    return Ok(());
+                }
+                match entry.kind {
+                    tar::Kind::File => {
+                        let mut file = tempfile::tempfile()?;
+                        io::copy(&mut data.take(LARGEST_PROGRAM), &mut file)?;
+                        copy = Some(file);
+                    }
+                    tar::Kind::HardLink => wanted = normal(&entry.link).unwrap_or_default(),
+                    _ => {}
+                }
+                Ok(())
+            })?;
+            if copy.is_some() {
+                break;
+            }
+        }
+        let mut file = copy.map_or_else(tempfile::tempfile, Ok).map_err(other)?;
+        file.rewind().map_err(other)?;
+        Ok(file)
+    }
+}
+
+fn other(source: io::Error) -> Error {
+    Error::File {
+        path: std::env::temp_dir(),
+        source,
+    }
+}
+
+impl Node {
+    fn directory() -> Self {
+        Self {
+            kind: Kind::Directory,
+            status: Status {
+                is_directory: true,
+                is_file: false,
+                mode: 0o755,
+                user: 0,
+                group: 0,
+            },
+            has_capabilities: false,
+        }
+    }
+}
+
+/// A file without a name that one program after the other is put into, to be
+/// looked at in any order.
+#[derive(Default)]
+struct Scratch(Option<File>);
+
+impl Scratch {
+    fn fill(&mut self, head: &[u8], rest: &mut dyn Read) -> io::Result<&File> {
+        let file = match self.0.take() {
+            Some(file) => file,
+            None => tempfile::tempfile()?,
+        };
+        let file = self.0.insert(file);
+        file.rewind()?;
+        file.write_all(head)?;
+        io::copy(rest, file)?;
+        let length = file.stream_position()?;
+        file.set_len(length)?;
+        Ok(file)
+    }
+}
+
+impl Files for Tree {
+    fn status(&self, path: &Path, deeper: bool) -> io::Result<Status> {
+        self.find(path, deeper).map(|found| found.node.status)
+    }
+
+    fn open(&self, path: &Path, deeper: bool) -> io::Result<File> {
+        let found = self.find(path, deeper)?;
+        match &found.node.kind {
+            Kind::Directory => Err(io::ErrorKind::IsADirectory.into()),
+            Kind::File(Kept::Text(text)) => {
+                let mut file = tempfile::tempfile()?;
+                file.write_all(text)?;
+                file.rewind()?;
+                Ok(file)
+            }
+            Kind::File(_) => self.extract(&found).map_err(io::Error::other),
+            Kind::Link(_) | Kind::Other => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn head(&self, path: &Path, deeper: bool) -> io::Result<Head> {
+        let found = self.find(path, deeper)?;
+        match &found.node.kind {
+            Kind::File(Kept::Elf(elf)) => Ok(match elf.as_ref() {
+                Ok(elf) => Head::Elf(Ok(elf.clone())),
+                Err(what) => Head::Elf(Err(ElfError::Damaged(what))),
+            }),
+            _ => Head::of(&self.open(path, deeper)?),
+        }
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        use std::ffi::OsString;
+        use std::os::unix::ffi::OsStringExt;
+
+        let found = self.find(path, true)?;
+        Ok(Path::new("/").join(OsString::from_vec(found.path)))
+    }
+
+    fn has_capabilities(&self, path: &Path) -> io::Result<bool> {
+        self.find(path, true)
+            .map(|found| found.node.has_capabilities)
+    }
+
+    fn deepen(&self) -> bool {
+        self.read_next()
+    }
+}

@@ -1,0 +1,15 @@
+//! `reuseport inject`, `eject`, `validate` and `check` on images in layouts and
+//! archives. The images are made by hand (build.rs), in every shape that was seen;
+//! skopeo and umoci are the other readers.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod archives;
+mod build;
+mod files;
+mod hostile;
+mod indexes;
+mod interrupted;
+mod layouts;
+mod tools;
