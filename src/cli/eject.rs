@@ -1,15 +1,16 @@
-//! `reuseport eject`: takes the shim out of an image.
+//! `reuseport eject`: takes the shim out of an image, or out of manifests.
 
 use clap::Args;
 use serde_json::json;
 
 use super::image::{self, Output, Read, Refusal, SUFFIX};
+use super::manifest::{self, Files};
 use crate::image::contents::{self, Content};
 use crate::image::store;
 use crate::image::transform;
 use crate::image::{Digest, Reference};
 
-/// Take the shim out of an image
+/// Take the shim out of an image, or out of Kubernetes manifests
 ///
 /// Gives back the image that the shim was put into, with its digest, where it is
 /// still there or can be made again; else the same config and layers. The result is
@@ -18,9 +19,11 @@ use crate::image::{Digest, Reference};
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    manifests: Files,
     /// The image
-    #[arg(value_name = "TARGET")]
-    target: String,
+    #[arg(value_name = "TARGET", required_unless_present = "files")]
+    target: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> u8 {
@@ -28,7 +31,14 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 }
 
 fn eject(arguments: &Arguments) -> Result<u8, Refusal> {
-    let Arguments { output, target } = arguments;
+    let Arguments {
+        output,
+        manifests,
+        target,
+    } = arguments;
+    let Some(target) = target else {
+        return manifest::eject_files(manifests, output.in_place, output.json);
+    };
     let read = image::read(target, &output.platform)?;
     let nothing = || Refusal::no(format_args!("{target}: nothing to eject: it holds no shim"));
     let ejected = transform::eject(&read.content)?.ok_or_else(nothing)?;

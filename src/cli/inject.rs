@@ -1,4 +1,4 @@
-//! `reuseport inject`: puts the shim into an image.
+//! `reuseport inject`: puts the shim into an image, or into manifests.
 
 use std::env;
 
@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::image::{self, First, Output, Read, Refusal, SUFFIX};
+use super::manifest::{self, Flags};
 use super::report::{findings_json, write_findings, write_verdict};
 use super::rules::RuleFlags;
 use crate::finding::Verdict;
@@ -13,7 +14,7 @@ use crate::image::check::check;
 use crate::image::transform::{self, Request};
 use crate::image::{Platform, Reference};
 
-/// Put the shim into an image
+/// Put the shim into an image, or into Kubernetes manifests
 ///
 /// TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG].
 /// What the image will run is checked first. The result is a new image: TAG-reuseport
@@ -31,12 +32,14 @@ pub(super) struct Arguments {
     /// Do not look at what the image will run
     #[arg(long, conflicts_with = "force")]
     no_check: bool,
+    #[command(flatten)]
+    manifests: Flags,
     // Last, since its heading is that of all that follows.
     #[command(flatten)]
     rules: RuleFlags,
     /// The image
-    #[arg(value_name = "TARGET")]
-    target: String,
+    #[arg(value_name = "TARGET", required_unless_present = "files")]
+    target: Option<String>,
 }
 
 pub(super) fn run(arguments: Arguments) -> u8 {
@@ -50,13 +53,18 @@ fn inject(arguments: Arguments) -> Result<u8, Refusal> {
         skip_unsupported,
         force,
         no_check,
+        manifests,
         target,
     } = arguments;
+    let rules = rules.assignments();
+    let Some(target) = target else {
+        return manifest::inject_files(manifests, rules, output.in_place, output.json);
+    };
     let read = image::read(&target, &output.platform)?;
     let destination = destination(&read, &output)?;
     image::check_place(&destination, &read.content)?;
     let request = Request {
-        rules: rules.assignments(),
+        rules,
         skip_unsupported,
         base_name: read.source.borrow().name(),
         time: time()?,

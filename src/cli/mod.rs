@@ -6,6 +6,7 @@ mod image;
 mod inject;
 mod install;
 mod live;
+mod manifest;
 mod pid;
 mod print;
 mod report;

@@ -371,7 +371,9 @@ impl<'t> Builder<'t> {
                 let Some(closed) = self.open.pop() else {
                     return Ok(());
                 };
-                self.nodes[closed.id].end = end;
+                // The parser counts what follows a bracket in with it.
+                let is_bracket = text[start..].starts_with([']', '}']);
+                self.nodes[closed.id].end = if is_bracket { start + 1 } else { end };
                 if self.nodes[closed.id].is_anchored {
                     self.sizes.push((closed.id, closed.expanded));
                 }

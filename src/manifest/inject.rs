@@ -99,6 +99,9 @@ impl Call<'_> {
     }
 
     fn source(&mut self, source: &Source) -> Result<String, Error> {
+        if self.options.apart {
+            self.configmaps.clear();
+        }
         if !eject::may_hold(&source.text) {
             return self.place(source, &HashMap::new());
         }

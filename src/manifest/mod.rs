@@ -62,6 +62,9 @@ pub struct Injection {
     pub templates: Vec<TemplatePath>,
     /// That of nodes that the pods are not pinned to one of.
     pub architecture: Option<&'static Architecture>,
+    /// Whether each source has ConfigMaps of its own, as files that are applied one
+    /// by one need.
+    pub apart: bool,
 }
 
 /// What became of the input.
