@@ -29,10 +29,10 @@ pub(super) struct Files {
     /// Kubernetes manifests instead of an image: a file, a directory, or - for
     /// standard input; the result is printed
     #[arg(
-        short = 'f', long = "file", value_name = "FILE",
+        id = "files", short = 'f', long = "file", value_name = "FILE",
         conflicts_with_all = ["target", "tag", "platform", "dry_run", "digest_file"],
     )]
-    files: Vec<PathBuf>,
+    paths: Vec<PathBuf>,
     /// Directories with all that is below them
     #[arg(short = 'R', long, requires = "files")]
     recursive: bool,
@@ -54,7 +54,7 @@ pub(super) struct Files {
 #[derive(Args, Debug)]
 pub(super) struct Flags {
     #[command(flatten)]
-    pub(super) files: Files,
+    files: Files,
     /// Only this container, also an init container or a sidecar; may be given again
     #[arg(long = "container", value_name = "NAME", requires = "files")]
     containers: Vec<String>,
@@ -164,7 +164,7 @@ impl Files {
     /// names.
     fn paths(&self, in_place: bool) -> Result<Vec<PathBuf>, Refusal> {
         let mut paths = Vec::new();
-        for path in &self.files {
+        for path in &self.paths {
             if is_input(path) {
                 if in_place {
                     return Err(Refusal::fault("--in-place: standard input has no place"));
@@ -228,9 +228,8 @@ fn read(path: &Path) -> Result<Source, Refusal> {
     };
     outcome.map_err(|error| fault(path, &error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let bytes = error.as_bytes();
-        let valid = &bytes[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|one| **one == b'\n').count() + 1;
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = String::from_utf8_lossy(valid).matches('\n').count() + 1;
         Refusal::fault(format_args!("{name}:{line}: this is no UTF-8 text"))
     })?;
     Ok(Source { name, text })

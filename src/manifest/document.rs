@@ -324,6 +324,28 @@ impl<'t> Documents<'t> {
     }
 }
 
+/// The length of a quoted scalar that `text` begins with, after its properties:
+/// the parser counts what follows the quote in with it.
+fn closing_quote(text: &str, style: ScalarStyle) -> Option<usize> {
+    let quote = match style {
+        ScalarStyle::SingleQuoted => b'\'',
+        ScalarStyle::DoubleQuoted => b'"',
+        _ => return None,
+    };
+    let bytes = text.as_bytes();
+    let mut at = text.find(char::from(quote))? + 1;
+    while let Some(&byte) = bytes.get(at) {
+        let next = bytes.get(at + 1);
+        at += match byte {
+            b'\\' if quote == b'"' => 2,
+            b'\'' if quote == b'\'' && next == Some(&b'\'') => 2,
+            _ if byte == quote => return Some(at + 1),
+            _ => 1,
+        };
+    }
+    None
+}
+
 impl<'t> Builder<'t> {
     fn take(&mut self, text: &str, event: Event<'t>, span: Range<usize>) -> Result<(), Fault> {
         let Range { start, end } = span;
@@ -333,7 +355,11 @@ impl<'t> Builder<'t> {
                 // The parser gives what is not there the span of what follows.
                 let is_nothing =
                     value.is_empty() && style == ScalarStyle::Plain && anchor == 0 && tag.is_none();
-                let end = if is_nothing { start } else { end };
+                let end = if is_nothing {
+                    start
+                } else {
+                    closing_quote(&text[start..end], style).map_or(end, |length| start + length)
+                };
                 let content = Content::Scalar(value, style);
                 let id = self.push(content, start, end, anchor, tag);
                 self.place(id, 1)

@@ -123,7 +123,11 @@ fn ordered(changes: &[Change]) -> Vec<Change> {
 ///
 /// # Errors
 /// They cannot be made.
-pub(super) fn records(document: &Document, changes: &[Change]) -> Result<Records, Fault> {
+pub(super) fn records(
+    document: &Document,
+    value: &Value,
+    changes: &[Change],
+) -> Result<Records, Fault> {
     let changes = ordered(changes);
     let reach = reach(document, &changes)?;
     let mut lost: Vec<(Id, Value)> = Vec::new();
@@ -139,6 +143,14 @@ pub(super) fn records(document: &Document, changes: &[Change]) -> Result<Records
     let wanted = lost.iter().map(|(id, _)| *id).chain(maps).collect();
     let written = document.written(&wanted);
     let mut records = Records::new();
+    // Where an alias stood, too: what stands there now is told by its value alone.
+    for change in &changes {
+        if let Change::Fill { at, .. } = change
+            && let Some(empty) = at.get(value)
+        {
+            records.insert(at.written(value), empty.to_string().into());
+        }
+    }
     for (id, raw) in lost {
         let path = written.get(&id).ok_or(Fault::Unwritable)?;
         records.insert(path.clone(), raw);
@@ -347,7 +359,7 @@ impl Text<'_, '_> {
                 &flow[1..flow.len() - 1],
             ));
         }
-        if node.is_anchored || node.tag.is_some() {
+        if node.is_anchored {
             return Err(Fault::Unwritable);
         }
         if node.start < node.end {

@@ -336,7 +336,7 @@ impl Place<'_, '_> {
         let object = &self.workload.object;
         let error = |fault| self.error(object, fault);
         let kept = self.kept(changes);
-        let mut records = edit::records(self.document, changes).map_err(error)?;
+        let mut records = edit::records(self.document, self.value, changes).map_err(error)?;
         records.extend(kept);
         if records.is_empty() {
             return Ok(());
@@ -344,7 +344,7 @@ impl Place<'_, '_> {
         // The annotation itself may be put where something has to make way.
         let place = |text: String| annotation(self.value, object, text);
         let change = place(String::new()).map_err(|(path, fault)| self.error(&path, fault))?;
-        let own = edit::records(self.document, &[change]).map_err(error)?;
+        let own = edit::records(self.document, self.value, &[change]).map_err(error)?;
         records.extend(own);
         let text = serde_json::to_string(&records).expect("JSON");
         changes.push(place(text).map_err(|(path, fault)| self.error(&path, fault))?);

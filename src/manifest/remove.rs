@@ -59,14 +59,17 @@ pub(super) fn remove(document: &Document, value: &Value, cuts: Cuts) -> Result<E
     let mut splices = removal.restored(&meant);
     let gone: Vec<Range<usize>> = splices.iter().map(|one| one.range.clone()).collect();
     for splice in removal.cut()? {
-        let is_gone = |range: &Range<usize>| {
-            range.start <= splice.range.start && splice.range.end <= range.end
-        };
-        if !gone.iter().any(is_gone) {
+        if !is_within(&splice.range, &gone) {
             splices.push(splice);
         }
     }
     Ok(Edited { splices, meant })
+}
+
+/// Whether `range` lies in one of `others`.
+fn is_within(range: &Range<usize>, others: &[Range<usize>]) -> bool {
+    let holds = |other: &Range<usize>| other.start <= range.start && range.end <= other.end;
+    others.iter().any(holds)
 }
 
 struct Removal<'d, 't> {
@@ -82,8 +85,16 @@ struct Removal<'d, 't> {
 impl Removal<'_, '_> {
     fn find_records(&mut self) {
         for (written, record) in &self.cuts.records {
-            if let (Value::String(raw), Some((id, _))) = (record, self.document.at(written)) {
-                self.raws.insert(id, raw.clone());
+            if let Some((id, _)) = self.document.at(written) {
+                // What a merge key brings in may be empty too.
+                let raw = match record {
+                    Value::String(raw) => raw.clone(),
+                    _ => match self.merged(written) {
+                        Some(merged) => merged.to_string(),
+                        None => continue,
+                    },
+                };
+                self.raws.insert(id, raw);
             }
         }
     }
@@ -159,12 +170,7 @@ impl Removal<'_, '_> {
     /// Aliases and merged entries that come back, and collections that were empty.
     fn restored(&self, meant: &Value) -> Vec<Splice> {
         let document = self.document;
-        let mut splices = Vec::new();
-        for (path, raw) in &self.emptied {
-            if let Some(splice) = self.emptied(path, raw) {
-                splices.extend(splice);
-            }
-        }
+        let mut splices: Vec<Splice> = Vec::new();
         for (written, record) in &self.cuts.records {
             let Some((id, key)) = document.at(written) else {
                 continue;
@@ -182,20 +188,20 @@ impl Removal<'_, '_> {
                     }
                 }
                 Value::Null => {
-                    let parent = written
-                        .rsplit_once('/')
-                        .and_then(|(map, name)| Some((document.at(map)?.0, unescaped(name))));
-                    let Some((map, name)) = parent else { continue };
-                    let merged = document.merged(map).remove(&name);
-                    if let Some(key) = key
-                        && merged.is_some()
-                        && merged == now
+                    if let (Some(key), Some(map)) = (key, self.parent(written))
+                        && now.is_some()
+                        && now == self.merged(written)
                     {
                         splices.extend(self.entries(map, &[key]).unwrap_or_default());
                     }
                 }
                 _ => {}
             }
+        }
+        let gone: Vec<Range<usize>> = splices.iter().map(|one| one.range.clone()).collect();
+        for (path, raw) in &self.emptied {
+            let more = self.emptied(path, raw).unwrap_or_default();
+            splices.extend(more.into_iter().filter(|one| !is_within(&one.range, &gone)));
         }
         splices
     }
@@ -237,6 +243,19 @@ impl Removal<'_, '_> {
             splices.push(Splice::insert(colon, format!(" {raw}")));
         }
         Some(splices)
+    }
+
+    /// The mapping that holds the entry at a written path.
+    fn parent(&self, written: &str) -> Option<Id> {
+        let (map, _) = written.rsplit_once('/')?;
+        Some(self.document.at(map)?.0)
+    }
+
+    /// What a merge key would bring in there.
+    fn merged(&self, written: &str) -> Option<Value> {
+        let (_, name) = written.rsplit_once('/')?;
+        let mut merged = self.document.merged(self.parent(written)?);
+        merged.remove(&unescaped(name))
     }
 
     /// The value of a node after the cuts.

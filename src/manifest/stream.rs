@@ -1,8 +1,6 @@
 //! A stream with changes to its documents: the text that it becomes, read again
 //! and held against what was meant before anybody gets it.
 
-use std::ops::Range;
-
 use serde_json::Value;
 
 use super::document::{Document, Documents};
@@ -25,7 +23,11 @@ enum Expected {
 #[derive(Debug)]
 struct Candidate {
     name: String,
-    range: Range<usize>,
+    start: usize,
+    has_marker: bool,
+    /// Where the next document begins, and where its marker's line ends.
+    end: usize,
+    end_with_marker: usize,
     place: usize,
 }
 
@@ -89,31 +91,52 @@ impl<'s> Draft<'s> {
         self.close(document);
         self.candidates.push(Candidate {
             name,
-            range: document.start..self.text.len(),
+            start: document.start,
+            has_marker: document.marker.is_some(),
+            end: self.text.len(),
+            end_with_marker: self.text.len(),
             place: self.expected.len(),
         });
         self.is_open = true;
         self.expected.push(Expected::Same(document.fingerprint));
     }
 
+    /// Tells the candidate before `next`, if it is one, where it ends.
     fn close(&mut self, next: &Document) {
-        let Some(candidate) = self.candidates.last_mut().filter(|_| self.is_open) else {
-            return;
-        };
-        self.is_open = false;
-        candidate.range.end = next.start;
-        let has_marker = self.text[candidate.range.start..].starts_with(['-', '%']);
-        if let Some(marker) = &next.marker
-            && !has_marker
-        {
-            // It stands at the start of the stream: what parts it from the next
-            // one goes with it.
-            let rest = &self.text[marker.end..];
-            let line = rest.trim_start_matches([' ', '\t']);
-            let line = line.strip_prefix('\r').unwrap_or(line);
-            if let Some(line) = line.strip_prefix('\n') {
-                candidate.range.end = self.text.len() - line.len();
+        if let Some(candidate) = self.candidates.last_mut().filter(|_| self.is_open) {
+            candidate.end = next.start;
+            candidate.end_with_marker = next.start;
+            if let Some(marker) = &next.marker {
+                let rest = &self.text[marker.end..];
+                let line = rest.trim_start_matches([' ', '\t']);
+                let line = line.strip_prefix('\r').unwrap_or(line);
+                if let Some(line) = line.strip_prefix('\n') {
+                    candidate.end_with_marker = self.text.len() - line.len();
+                }
             }
+        }
+        self.is_open = false;
+    }
+
+    /// The text of the candidates that go. A run of them that begins at the start
+    /// of the stream, without a marker, takes that of the next document along.
+    fn deletions(&mut self, is_used: impl Fn(&str) -> bool) {
+        let mut runs: Vec<(&Candidate, &Candidate)> = Vec::new();
+        let gone = self.candidates.iter().filter(|one| !is_used(&one.name));
+        for candidate in gone {
+            match runs.last_mut() {
+                Some((_, last)) if last.place + 1 == candidate.place => *last = candidate,
+                _ => runs.push((candidate, candidate)),
+            }
+        }
+        for (first, last) in runs.iter().rev() {
+            let end = if first.has_marker {
+                last.end
+            } else {
+                last.end_with_marker
+            };
+            self.splices.push(Splice::delete(first.start..end));
+            self.expected.drain(first.place..=last.place);
         }
     }
 
@@ -122,12 +145,7 @@ impl<'s> Draft<'s> {
     /// # Errors
     /// It does not read as what was meant.
     pub(super) fn finish(mut self, is_used: impl Fn(&str) -> bool) -> Result<String, Error> {
-        for candidate in self.candidates.iter().rev() {
-            if !is_used(&candidate.name) {
-                self.splices.push(Splice::delete(candidate.range.clone()));
-                self.expected.remove(candidate.place);
-            }
-        }
+        self.deletions(is_used);
         if self.splices.is_empty() {
             return Ok(self.text.to_owned());
         }
