@@ -185,7 +185,7 @@ fn cut_container(
             cuts.texts.insert(path.then("name"), KEPT);
         } else if name.starts_with(VARIABLE) {
             // It may have been there before.
-            let is_theirs = records.get(&path.written(value)) == Some(&Value::Bool(true));
+            let is_theirs = records.get(&kept_path(&env, name, value)) == Some(&Value::Bool(true));
             if !is_theirs {
                 cuts.item(&env, index);
                 rules.push((name.to_owned(), Value::String(text(variable))));
@@ -199,6 +199,12 @@ fn cut_container(
 fn is_kept(name: &str) -> bool {
     name.strip_prefix(KEPT)
         .is_some_and(|name| name == LD_PRELOAD || name.starts_with(VARIABLE))
+}
+
+/// The path in records of a variable that was there before: by its name, whatever
+/// stands before it, and however often.
+pub(super) fn kept_path(env: &Path, name: &str, value: &Value) -> String {
+    env.then(format!("name={name}").as_str()).written(value)
 }
 
 fn list<'v>(value: &'v Value, path: &Path) -> &'v [Value] {

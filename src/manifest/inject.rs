@@ -14,7 +14,7 @@ use super::document::{Content, Document, Documents};
 use super::edit::{self, Change, Edited, Records};
 use super::eject::{self, Ejected, Held};
 use super::error::{Error, Fault};
-use super::names::{RESTORE, SHIM};
+use super::names::{RESTORE, SHIM, VARIABLE};
 use super::path::Path;
 use super::pods::{self, Pin};
 use super::stream::Draft;
@@ -374,11 +374,11 @@ impl Place<'_, '_> {
             let variables = env.get(self.value).and_then(Value::as_array);
             for (index, variable) in variables.into_iter().flatten().enumerate() {
                 let name = variable.get("name").and_then(Value::as_str);
-                let path = env.then(index);
-                if name.is_some_and(|name| name.starts_with(super::names::VARIABLE))
-                    && !renamed.contains(&path.then("name"))
+                if let Some(name) = name.filter(|name| name.starts_with(VARIABLE))
+                    && !renamed.contains(&env.then(index).then("name"))
                 {
-                    records.insert(path.written(self.value), Value::Bool(true));
+                    let path = eject::kept_path(&env, name, self.value);
+                    records.insert(path, Value::Bool(true));
                 }
             }
         }

@@ -38,6 +38,9 @@ pub fn object(kind: &str, name: &str, template: &Value) -> Value {
                 json!({"selector": {"matchLabels": {"app": "web"}}, "template": template});
         }
     }
+    if kind == "ReplicationController" {
+        object["spec"]["selector"] = json!({"app": "web"});
+    }
     if kind == "DaemonSet" {
         object["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/arch": "arm64"});
     }

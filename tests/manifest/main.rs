@@ -11,4 +11,5 @@ mod options;
 mod print;
 mod random;
 mod refusals;
+mod schema;
 mod tools;
