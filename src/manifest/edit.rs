@@ -301,7 +301,7 @@ impl Text<'_, '_> {
             let start = document.node(*first).start;
             return Ok(Splice::insert(start, format!("{text}, ")));
         }
-        let separator = self.separator(*first, *last);
+        let separator = self.separator(id, *last);
         Ok(Splice::insert(end.end, format!(",{separator}{text}")))
     }
 
@@ -322,7 +322,7 @@ impl Text<'_, '_> {
         if *is_flow {
             let is_json = self.is_json(id, None);
             let texts: Vec<String> = items.iter().map(|one| write::flow(one, is_json)).collect();
-            let separator = self.separator(first, last);
+            let separator = self.separator(id, last);
             if at == 0 {
                 let text = texts.join(", ") + ", ";
                 return Ok(Splice::insert(document.node(first).start, text));
@@ -409,13 +409,14 @@ impl Text<'_, '_> {
         }
     }
 
-    /// What stands between entries in flow style, behind the comma.
-    fn separator(&self, first: Id, last: Id) -> String {
+    /// What stands between the entries of `id`, which is in flow style, behind the
+    /// comma: the last of them tells.
+    fn separator(&self, id: Id, last: Id) -> String {
         let document = self.document;
-        let [first, last] = [first, last].map(|id| document.node(id).start);
+        let [start, last] = [id, last].map(|id| document.node(id).start);
         let line = document.line_start(last);
         let before = &document.text[line..last];
-        if document.line_start(first) < line && before.bytes().all(|one| b" \t".contains(&one)) {
+        if start < line && before.bytes().all(|one| b" \t".contains(&one)) {
             format!("{}{before}", document.newline())
         } else {
             " ".into()
