@@ -19,18 +19,21 @@ use crate::image::{Platform, Reference};
 /// TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG].
 /// What the image will run is checked first. The result is a new image: TAG-reuseport
 /// in the same directory, or what -t names. Its name and digest are printed.
+///
+/// With -f it is a filter for Kubernetes manifests, and needs no cluster: what is not
+/// added stays byte for byte as it was.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
     /// Keep images as they are for which there is no shim
-    #[arg(long)]
+    #[arg(long, conflicts_with = "files")]
     skip_unsupported: bool,
     /// Go on where the check says that it fails
-    #[arg(long)]
+    #[arg(long, conflicts_with = "files")]
     force: bool,
     /// Do not look at what the image will run
-    #[arg(long, conflicts_with = "force")]
+    #[arg(long, conflicts_with_all = ["force", "files"])]
     no_check: bool,
     #[command(flatten)]
     manifests: Flags,

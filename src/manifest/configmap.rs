@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::document::Document;
 use super::names::CONFIGMAP;
 use super::workload::Workload;
-use crate::shim::FILE_NAME;
+use crate::shim::{self, ARCHITECTURES, Architecture, FILE_NAME};
 
 /// The ConfigMap with `shim` for a namespace, of whose workloads `first` is the
 /// first that uses it. Its name depends on both, so that no two releases own one
@@ -36,6 +36,14 @@ pub(super) fn new(shim: &[u8], first: &Workload) -> Value {
         "immutable": true,
         "binaryData": {FILE_NAME: base64(shim)},
     })
+}
+
+/// The architecture whose shim of today such a ConfigMap carries.
+pub(super) fn architecture(object: &Value) -> Option<&'static Architecture> {
+    let data = object.get("binaryData")?.get(FILE_NAME)?.as_str()?;
+    ARCHITECTURES
+        .iter()
+        .find(|one| shim::embedded(one).is_ok_and(|shim| base64(shim) == data))
 }
 
 /// The name of a document that is such a ConfigMap.

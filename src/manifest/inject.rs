@@ -57,8 +57,9 @@ pub fn inject(sources: &[Source], options: &Injection) -> Result<Outcome, Error>
 /// What one call keeps between documents.
 struct Call<'o> {
     options: &'o Injection,
-    /// The names of the ConfigMaps that the result holds, by namespace and content.
-    configmaps: BTreeMap<(Option<String>, String), String>,
+    /// The names of the ConfigMaps that the result holds, by namespace and by the
+    /// architecture of the shim in them.
+    configmaps: BTreeMap<(Option<String>, &'static str), String>,
     adviser: Adviser,
     there: Vec<String>,
     containers_there: Vec<String>,
@@ -175,9 +176,10 @@ impl Call<'_> {
         if let Some(name) = configmap::name_of_ours(document) {
             let value = document.value(document.root);
             let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str);
-            let content = value["binaryData"].to_string();
-            self.configmaps
-                .insert((namespace.map(ToOwned::to_owned), content), name);
+            if let Some(architecture) = configmap::architecture(&value) {
+                let key = (namespace.map(ToOwned::to_owned), architecture.name);
+                self.configmaps.insert(key, name);
+            }
         } else if document
             .entry(document.root, "kind")
             .and_then(|(_, kind)| document.scalar(kind))
@@ -278,11 +280,11 @@ impl Call<'_> {
             },
         };
         let shim = shim::embedded(architecture).map_err(|why| error(why.into()))?;
-        let object = configmap::new(shim, workload);
-        let key = (workload.namespace.clone(), object["binaryData"].to_string());
+        let key = (workload.namespace.clone(), architecture.name);
         if let Some(name) = self.configmaps.get(&key) {
             return Ok(name.clone());
         }
+        let object = configmap::new(shim, workload);
         draft.insert(&object, place.document);
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         self.configmaps.insert(key, name.to_owned());

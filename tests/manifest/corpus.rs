@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::print::STYLES;
 
 /// A pod template with these containers and more fields of its specification.
-fn template(containers: Value, more: &Value) -> Value {
+fn template(containers: &Value, more: &Value) -> Value {
     let mut spec = json!({"containers": containers});
     for (key, value) in more.as_object().into_iter().flatten() {
         spec[key] = value.clone();
@@ -71,12 +71,12 @@ pub fn values() -> Vec<Vec<Value>> {
         container[key] = value;
         container
     };
-    let deployment = |containers: Value, more: Value| {
-        vec![object("Deployment", "web", &template(containers, &more))]
+    let deployment = |containers: &Value, more: &Value| {
+        vec![object("Deployment", "web", &template(containers, more))]
     };
     let mut streams: Vec<Vec<Value>> = KINDS
         .iter()
-        .map(|kind| vec![object(kind, "web", &template(json!([web()]), &json!({})))])
+        .map(|kind| vec![object(kind, "web", &template(&json!([web()]), &json!({})))])
         .collect();
     let preload = |value: Value| json!([{"name": "A", "value": "y"}, value, {"name": "Z", "value": "$(LD_PRELOAD)"}]);
     for env in [
@@ -93,7 +93,7 @@ pub fn values() -> Vec<Vec<Value>> {
         preload(json!({"name": "LD_PRELOAD", "value": "tab\there"})),
         json!([{"name": "LIBREUSEPORT_PORT", "value": "81"}, {"name": "LIBREUSEPORT_ADDR", "value": "::1"}]),
     ] {
-        streams.push(deployment(json!([with("env", env)]), json!({})));
+        streams.push(deployment(&json!([with("env", env)]), &json!({})));
     }
     for (key, value) in [
         ("volumeMounts", Value::Null),
@@ -115,7 +115,7 @@ pub fn values() -> Vec<Vec<Value>> {
             ]),
         ),
     ] {
-        streams.push(deployment(json!([with(key, value)]), json!({})));
+        streams.push(deployment(&json!([with(key, value)]), &json!({})));
     }
     for (key, value) in [
         ("volumes", Value::Null),
@@ -128,18 +128,18 @@ pub fn values() -> Vec<Vec<Value>> {
         let mut more = json!({});
         more[key] = value;
         streams.push(deployment(
-            json!([web(), {"name": "istio-proxy", "image": "p"}]),
-            more,
+            &json!([web(), {"name": "istio-proxy", "image": "p"}]),
+            &more,
         ));
     }
     for annotations in [Value::Null, json!({}), json!({"a": "b"})] {
-        let mut objects = deployment(json!([with("env", json!([]))]), json!({}));
+        let mut objects = deployment(&json!([with("env", json!([]))]), &json!({}));
         objects[0]["metadata"]["annotations"] = annotations;
         streams.push(objects);
     }
     // Nothing to do.
-    streams.push(deployment(json!([]), json!({})));
-    streams.push(deployment(Value::Null, json!({})));
+    streams.push(deployment(&json!([]), &json!({})));
+    streams.push(deployment(&Value::Null, &json!({})));
     streams.push(vec![
         json!({"kind": "List", "apiVersion": "v1", "items": []}),
     ]);
@@ -147,19 +147,19 @@ pub fn values() -> Vec<Vec<Value>> {
     let mut other = object(
         "StatefulSet",
         "db",
-        &template(json!([web(), {"name": "b", "image": "c"}]), &json!({})),
+        &template(&json!([web(), {"name": "b", "image": "c"}]), &json!({})),
     );
     other["metadata"]["namespace"] = "prod".into();
     streams.push(vec![
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}),
-        object("Deployment", "web", &template(json!([web()]), &json!({}))),
+        object("Deployment", "web", &template(&json!([web()]), &json!({}))),
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"f": "a\n---\nb\n\n", "e": ""}}),
         other.clone(),
-        object("DaemonSet", "agent", &template(json!([web()]), &json!({"hostNetwork": true}))),
+        object("DaemonSet", "agent", &template(&json!([web()]), &json!({"hostNetwork": true}))),
     ]);
     streams.push(vec![json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"f": "x"}},
-        object("Deployment", "web", &template(json!([with("env", json!([]))]), &json!({}))),
+        object("Deployment", "web", &template(&json!([with("env", json!([]))]), &json!({}))),
         other,
     ]})]);
     streams

@@ -16,7 +16,8 @@ pub struct Style {
     pub pretty: Option<&'static str>,
     pub comments: bool,
     pub newline: &'static str,
-    pub bom: bool,
+    /// A byte order mark, or nothing.
+    pub before: &'static str,
     pub last_newline: bool,
     pub marker: &'static str,
     pub quote: char,
@@ -31,7 +32,7 @@ const PLAIN: Style = Style {
     pretty: None,
     comments: false,
     newline: "\n",
-    bom: false,
+    before: "",
     last_newline: true,
     marker: "",
     quote: ' ',
@@ -63,7 +64,7 @@ pub const STYLES: [Style; 12] = [
     },
     Style {
         name: "byte order mark, no last newline",
-        bom: true,
+        before: "\u{feff}",
         last_newline: false,
         ..PLAIN
     },
@@ -144,11 +145,7 @@ impl Style {
             text += "# The end: ---\n\n";
         }
         let text = text.replace('\n', self.newline);
-        if self.bom {
-            format!("\u{feff}{text}")
-        } else {
-            text
-        }
+        format!("{}{text}", self.before)
     }
 
     fn document(&self, value: &Value) -> String {
@@ -176,7 +173,7 @@ impl Style {
                         lines.push(format!("{indent}# about {key}: yes"));
                         lines.push(String::new());
                     }
-                    let key = if key.contains(['/', '.']) && depth % 2 == 0 {
+                    let key = if key.contains(['/', '.']) && depth.is_multiple_of(2) {
                         format!("\"{key}\"")
                     } else {
                         key.clone()

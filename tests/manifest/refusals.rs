@@ -1,8 +1,9 @@
 //! What is refused: where, why, and what to do; nothing on standard output, and no
 //! file changed.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::process::{Output, Stdio};
 
 use crate::support::reuseport;
@@ -140,7 +141,7 @@ fn an_alias_bomb_is_bounded() {
     for level in 1..10 {
         let below = format!("*a{}", level - 1);
         let items = [below.as_str(); 9].join(", ");
-        bomb += &format!("a{level}: &a{level} [{items}]\n");
+        writeln!(bomb, "a{level}: &a{level} [{items}]").expect("a String takes any text");
     }
     let start = std::time::Instant::now();
     let (status, stdout, stderr) = filter(&["inject", "-f", "-"], &bomb);

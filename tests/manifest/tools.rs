@@ -138,28 +138,31 @@ fn plain(values: &mut Vec<Value>) -> BTreeMap<String, Value> {
         assert!(configmaps.insert(key, json!(bytes)).is_none(), "{name}");
         false
     });
-    fn rename(value: &mut Value, names: &BTreeMap<String, String>) {
-        match value {
-            Value::Array(items) => items.iter_mut().for_each(|one| rename(one, names)),
-            Value::Object(map) => {
-                if let Some(Value::Object(annotations)) = map
-                    .get_mut("metadata")
-                    .and_then(|one| one.get_mut("annotations"))
-                {
-                    annotations.shift_remove("reuseport.dev/restore");
-                }
-                map.values_mut().for_each(|one| rename(one, names));
-            }
-            Value::String(text) => {
-                if let Some(name) = names.get(text) {
-                    text.clone_from(name);
-                }
-            }
-            _ => {}
-        }
+    for one in values.iter_mut() {
+        rename(one, &names);
     }
-    values.iter_mut().for_each(|one| rename(one, &names));
     configmaps
+}
+
+fn rename(value: &mut Value, names: &BTreeMap<String, String>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|one| rename(one, names)),
+        Value::Object(map) => {
+            if let Some(Value::Object(annotations)) = map
+                .get_mut("metadata")
+                .and_then(|one| one.get_mut("annotations"))
+            {
+                annotations.shift_remove("reuseport.dev/restore");
+            }
+            map.values_mut().for_each(|one| rename(one, names));
+        }
+        Value::String(text) => {
+            if let Some(name) = names.get(text) {
+                text.clone_from(name);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn decoded(text: &str) -> Vec<u8> {
@@ -184,7 +187,9 @@ fn nothing_changes_but_what_was_meant() {
     for values in corpus::values() {
         let mut configmaps = BTreeMap::new();
         let mut after = values.clone();
-        after.iter_mut().for_each(|one| meant(one, &mut configmaps));
+        for one in &mut after {
+            meant(one, &mut configmaps);
+        }
         for style in &styles {
             let before = style.stream(&values);
             texts.push(text(inject(&source(&before), &options())).expect("injected"));
