@@ -1,8 +1,14 @@
 //! Several texts as one stream.
 
+use std::borrow::Cow;
+
 /// Puts texts behind one another, with `---` between documents where there is
 /// none.
-pub fn join(texts: &[String]) -> String {
+pub fn join(texts: &[String]) -> Cow<'_, str> {
+    // One may be large, and is not copied.
+    if let [text] = texts {
+        return text.into();
+    }
     let mut joined = String::new();
     for text in texts {
         if joined.is_empty() {
@@ -25,7 +31,7 @@ pub fn join(texts: &[String]) -> String {
         }
         joined.push_str(text);
     }
-    joined
+    joined.into()
 }
 
 #[cfg(test)]
@@ -36,7 +42,7 @@ mod tests {
     fn documents_are_parted_once() {
         let join = |texts: &[&str]| {
             let texts: Vec<String> = texts.iter().map(|one| (*one).to_owned()).collect();
-            super::join(&texts)
+            super::join(&texts).into_owned()
         };
         assert_eq!(join(&["a: 1"]), "a: 1");
         assert_eq!(join(&["a: 1", "", "b: 2\n"]), "a: 1\n---\nb: 2\n");

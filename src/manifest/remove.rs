@@ -171,6 +171,7 @@ impl Removal<'_, '_> {
     fn restored(&self, meant: &Value) -> Vec<Splice> {
         let document = self.document;
         let mut splices: Vec<Splice> = Vec::new();
+        let mut shadows: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
         for (written, record) in &self.cuts.records {
             let Some((id, key)) = document.at(written) else {
                 continue;
@@ -192,12 +193,18 @@ impl Removal<'_, '_> {
                         && now.is_some()
                         && now == self.merged(written)
                     {
-                        splices.extend(self.entries(map, &[key]).unwrap_or_default());
+                        shadows.entry(document.resolve(map)).or_default().push(key);
                     }
                 }
                 _ => {}
             }
         }
+        for (map, keys) in &shadows {
+            splices.extend(self.entries(*map, keys).unwrap_or_default());
+        }
+        // Two paths may lead to one node.
+        splices.sort_by_key(|one| (one.range.start, one.range.end));
+        splices.dedup();
         let gone: Vec<Range<usize>> = splices.iter().map(|one| one.range.clone()).collect();
         for (path, raw) in &self.emptied {
             let more = self.emptied(path, raw).unwrap_or_default();

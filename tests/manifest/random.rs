@@ -147,3 +147,52 @@ proptest! {
         });
     }
 }
+
+/// A manifest of the corpus with pieces cut, doubled and put in.
+fn damaged() -> impl Strategy<Value = String> {
+    let pieces = prop_oneof![
+        proptest::sample::select(
+            &[
+                "\n", "  ", "- ", "# c", "*env", "&a ", "{", "}", "[]", ",", ": ", "'", "\"",
+                "|\n", "<<: ", "---\n", "...\n", "\t", "\r\n", "null", "env:\n", "~", "!!str ",
+                "? ", "\u{e9}",
+            ][..]
+        )
+        .prop_map(ToOwned::to_owned),
+        "[ -~]{0,3}",
+    ];
+    let edits = proptest::collection::vec((any::<u16>(), 0..12usize, 0..3u8, pieces), 1..4);
+    let texts: Vec<&str> = crate::corpus::WRITTEN
+        .iter()
+        .map(|(_, text)| *text)
+        .collect();
+    (proptest::sample::select(texts), edits).prop_map(|(text, edits)| {
+        let mut characters: Vec<char> = text.chars().collect();
+        for (at, length, kind, piece) in edits {
+            let start = usize::from(at) % (characters.len() + 1);
+            let end = (start + length).min(characters.len());
+            let new: Vec<char> = match kind {
+                0 => Vec::new(),
+                1 => characters[start..end].repeat(2),
+                _ => piece.chars().collect(),
+            };
+            let end = if kind == 2 { start } else { end };
+            characters.splice(start..end, new);
+        }
+        characters.into_iter().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damage_breaks_no_law(text in damaged()) {
+        if let Err(error) = hold(&text, &options()) {
+            let is_broken = ["twice", "not given back", "eject: ", "eject of nothing: test.yaml:1:1: document 1: the text"]
+                .iter()
+                .any(|law| error.starts_with(law));
+            prop_assert!(!is_broken, "{error}\n----- of\n{text}");
+        }
+    }
+}
