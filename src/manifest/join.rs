@@ -36,8 +36,6 @@ pub fn join(texts: &[String]) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn documents_are_parted_once() {
         let join = |texts: &[&str]| {
