@@ -13,6 +13,7 @@ pub mod exec;
 pub mod finding;
 pub mod image;
 pub mod live;
+pub mod manifest;
 pub mod mount;
 pub mod preload;
 pub mod process;

@@ -1,4 +1,4 @@
-//! `reuseport eject`: takes the shim out of an image, a bundle or a unit.
+//! `reuseport eject`: takes the shim out of an image, a bundle, a unit or manifests.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::engine;
 use super::image::{self, Output, Read, Refusal, SUFFIX, Transport};
+use super::manifest::{self, Files};
 use super::unit::{self, UnitFlags};
 use crate::bundle;
 use crate::image::contents::{self, Content};
@@ -14,7 +15,7 @@ use crate::image::store;
 use crate::image::transform;
 use crate::image::{Digest, Reference};
 
-/// Take the shim out of an image, a bundle or a systemd unit
+/// Take the shim out of an image, a bundle, a systemd unit or Kubernetes manifests
 ///
 /// Gives back the image that the shim was put into, with its digest, where it is
 /// still there or can be made again; else the same config and layers. The result is
@@ -30,22 +31,29 @@ pub(super) struct Arguments {
     transport: Transport,
     #[command(flatten)]
     unit: UnitFlags,
+    #[command(flatten)]
+    manifests: Files,
     /// The unit is of the system in this directory
     #[arg(long, value_name = "DIR", requires = "unit")]
     root: Option<PathBuf>,
     /// The image, or the bundle's directory
     #[arg(
         value_name = "TARGET",
-        required_unless_present = "unit",
+        required_unless_present_any = ["unit", "files"],
         conflicts_with = "unit"
     )]
     target: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> u8 {
+    let name = arguments.unit.unit.as_deref();
+    if arguments.target.is_none() && name.is_none() {
+        let Output { in_place, json, .. } = arguments.output;
+        return manifest::eject_files(&arguments.manifests, in_place, json)
+            .unwrap_or_else(|refusal| refusal.say());
+    }
     let target = arguments.target.as_deref().unwrap_or_default();
     let directory = Path::new(target);
-    let name = arguments.unit.unit.as_deref();
     if (name.is_some() || bundle::is_bundle(directory))
         && let Err(refusal) = arguments.output.refuse_for_files()
     {

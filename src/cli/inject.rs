@@ -1,4 +1,4 @@
-//! `reuseport inject`: puts the shim into an image, a bundle or a unit.
+//! `reuseport inject`: puts the shim into an image, a bundle, a unit or manifests.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::engine;
 use super::host::HostFlags;
 use super::image::{self, First, Output, Read, Refusal, SUFFIX, Transport};
+use super::manifest::{self, Flags};
 use super::report::{findings_json, write_findings, write_verdict};
 use super::rules::RuleFlags;
 use super::unit::{self, UnitFlags};
@@ -18,7 +19,7 @@ use crate::image::check::check;
 use crate::image::transform::{self, Request};
 use crate::image::{Platform, Reference};
 
-/// Put the shim into an image, a bundle or a systemd unit
+/// Put the shim into an image, a bundle, a systemd unit or Kubernetes manifests
 ///
 /// TARGET is NAME[:TAG] (the container engine's, or else the registry's),
 /// docker-daemon:NAME[:TAG], docker://HOST/NAME[:TAG|@DIGEST], oci:DIR[:TAG],
@@ -30,6 +31,9 @@ use crate::image::{Platform, Reference};
 /// is printed, or with --in-place written. With --unit it is a systemd service: its
 /// drop-in is printed, or with --in-place written. Both use the shim that lies on
 /// this host.
+///
+/// With -f it is a filter for Kubernetes manifests, and needs no cluster: what is not
+/// added stays byte for byte as it was.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -37,25 +41,27 @@ pub(super) struct Arguments {
     #[command(flatten)]
     transport: Transport,
     /// Keep images as they are for which there is no shim
-    #[arg(long)]
+    #[arg(long, conflicts_with = "files")]
     skip_unsupported: bool,
     /// Go on where the check says that it fails
-    #[arg(long)]
+    #[arg(long, conflicts_with = "files")]
     force: bool,
     /// Do not look at what the image will run
-    #[arg(long, conflicts_with = "force")]
+    #[arg(long, conflicts_with_all = ["force", "files"])]
     no_check: bool,
     #[command(flatten)]
     host: HostFlags,
     #[command(flatten)]
     unit: UnitFlags,
+    #[command(flatten)]
+    manifests: Flags,
     /// The unit is of the system in this directory
     #[arg(long, value_name = "DIR", requires = "unit")]
     root: Option<PathBuf>,
     /// The image, or the bundle's directory
     #[arg(
         value_name = "TARGET",
-        required_unless_present = "unit",
+        required_unless_present_any = ["unit", "files"],
         conflicts_with = "unit"
     )]
     target: Option<String>,
@@ -68,13 +74,20 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     let target = match (&arguments.target, &arguments.unit.unit) {
         (_, Some(name)) => return inject_unit(&name.clone(), arguments),
         (Some(target), None) => target.clone(),
-        (None, None) => String::new(),
+        (None, None) => return inject_manifests(arguments),
     };
     let directory = Path::new(&target);
     if bundle::is_bundle(directory) {
         return inject_bundle(directory, arguments);
     }
     inject(&target, arguments).unwrap_or_else(|refusal| refusal.say())
+}
+
+fn inject_manifests(arguments: Arguments) -> u8 {
+    let Output { in_place, json, .. } = arguments.output;
+    let rules = arguments.rules.assignments();
+    manifest::inject_files(arguments.manifests, rules, in_place, json)
+        .unwrap_or_else(|refusal| refusal.say())
 }
 
 fn inject_bundle(directory: &Path, arguments: Arguments) -> u8 {
@@ -121,12 +134,13 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
         no_check,
         ..
     } = arguments;
+    let rules = rules.assignments();
     let source = image::locate(target)?;
     if let Reference::Engine(name) = &source
         && engine::stays(&source, &output)?
     {
         let request = Request {
-            rules: rules.assignments(),
+            rules,
             time: time()?,
             ..Request::default()
         };
@@ -138,7 +152,7 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
     let destination = destination(&read.reference, read.tag.as_deref(), &output)?;
     image::check_place(&destination, &read.content)?;
     let request = Request {
-        rules: rules.assignments(),
+        rules,
         skip_unsupported,
         base_name: read.source.borrow().name(),
         time: time()?,

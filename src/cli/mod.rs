@@ -11,6 +11,7 @@ mod image;
 mod inject;
 mod install;
 mod live;
+mod manifest;
 mod pid;
 mod print;
 mod report;

@@ -1,0 +1,49 @@
+//! Manifests: any bytes in, either an error or a text for which the laws hold:
+//! twice is once, and what was put in comes out byte for byte.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use reuseport::manifest::{Delivery, Error, Injection, Outcome, Source, eject, inject};
+use reuseport::rules::{Assignments, Variable};
+
+fn options() -> Injection {
+    let mut rules = Assignments::default();
+    rules.set(Variable::Port, "80".into());
+    Injection {
+        rules,
+        delivery: Delivery::ConfigMap(Some("shim".into())),
+        containers: Vec::new(),
+        workloads: Vec::new(),
+        templates: Vec::new(),
+        architecture: None,
+        apart: false,
+    }
+}
+
+fn source(text: String) -> [Source; 1] {
+    let name = "fuzz.yaml".into();
+    [Source { name, text }]
+}
+
+fn text(outcome: Result<Outcome, Error>) -> Option<String> {
+    outcome.ok().map(|outcome| outcome.texts.concat())
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(original) = std::str::from_utf8(data) else {
+        return;
+    };
+    let options = options();
+    let Some(injected) = text(inject(&source(original.to_owned()), &options)) else {
+        return;
+    };
+    // What held something of ours already is not given back as it was.
+    let is_bare = !original.contains("reuseport") && !original.contains("KEPT_");
+    let again = text(inject(&source(injected.clone()), &options));
+    let ejected = text(eject(&source(injected.clone()), &[], &[]));
+    if is_bare {
+        assert_eq!(again.as_deref(), Some(injected.as_str()));
+        assert_eq!(ejected.as_deref(), Some(original));
+    }
+});

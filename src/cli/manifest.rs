@@ -1,0 +1,355 @@
+//! `reuseport inject -f` and `eject -f`: Kubernetes manifests from files, a
+//! directory or standard input.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+use similar::TextDiff;
+
+use super::image::Refusal;
+use super::report::{coloured_for_stdout, escaped, escaped_json};
+use super::{answer, status};
+use crate::manifest::{
+    self, Advice, Delivery, Error, Injection, Outcome, Source, TemplatePath, join,
+};
+use crate::rules::Assignments;
+use crate::shim::{self, Architecture, NoShim};
+
+/// What is read, and where the result goes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Manifests")]
+pub(super) struct Files {
+    /// Kubernetes manifests instead of an image: a file, a directory, or - for
+    /// standard input; the result is printed
+    #[arg(
+        id = "files", short = 'f', long = "file", value_name = "FILE",
+        conflicts_with_all = ["target", "tag", "platform", "dry_run", "digest_file"],
+    )]
+    paths: Vec<PathBuf>,
+    /// Directories with all that is below them
+    #[arg(short = 'R', long, requires = "files")]
+    recursive: bool,
+    /// Only this workload; may be given again
+    #[arg(long = "workload", value_name = "KIND/NAME", requires = "files", value_parser = workload)]
+    workloads: Vec<String>,
+    /// Where a kind of object holds its pod template
+    #[arg(
+        long = "template-path", value_name = "KIND=.spec.path", requires = "files",
+        value_parser = TemplatePath::parse,
+    )]
+    templates: Vec<TemplatePath>,
+    /// Print what would change as a unified diff
+    #[arg(long, requires = "files", conflicts_with = "in_place")]
+    diff: bool,
+}
+
+/// How the shim gets into manifests.
+#[derive(Args, Debug)]
+pub(super) struct Flags {
+    #[command(flatten)]
+    files: Files,
+    /// Only this container, also an init container or a sidecar; may be given again
+    #[arg(long = "container", value_name = "NAME", requires = "files")]
+    containers: Vec<String>,
+    /// How the file gets into pods: configmap, image=REF, init=REF or host=PATH
+    #[arg(
+        long, value_name = "HOW", default_value = "configmap", requires = "files",
+        value_parser = Delivery::parse,
+    )]
+    delivery: Delivery,
+    /// The ConfigMap of this name, which is there already
+    #[arg(long, value_name = "NAME", requires = "files")]
+    configmap: Option<String>,
+    /// The architecture of nodes that pods are not pinned to
+    #[arg(long, value_name = "ARCH", requires = "files", value_parser = architecture)]
+    arch: Option<&'static Architecture>,
+}
+
+fn workload(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected KIND/NAME, as in Deployment/web".into()),
+    }
+}
+
+/// An architecture by the name that the kernel or Kubernetes gives it.
+fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
+    shim::architecture(match name {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        other => other,
+    })
+}
+
+/// `reuseport inject -f`.
+pub(super) fn inject_files(
+    flags: Flags,
+    rules: Assignments,
+    in_place: bool,
+    json: bool,
+) -> Result<u8, Refusal> {
+    let delivery = match (flags.configmap, flags.delivery) {
+        (None, delivery) => delivery,
+        (Some(name), Delivery::ConfigMap(_)) => Delivery::ConfigMap(Some(name)),
+        (Some(_), _) => {
+            return Err(Refusal::fault(
+                "--configmap goes with --delivery configmap alone",
+            ));
+        }
+    };
+    let files = flags.files;
+    let options = Injection {
+        rules,
+        delivery,
+        containers: flags.containers,
+        workloads: files.workloads.clone(),
+        templates: files.templates.clone(),
+        architecture: flags.arch,
+        apart: in_place,
+    };
+    let what = "put into";
+    files.edit(in_place, json, what, |sources| {
+        manifest::inject(sources, &options)
+    })
+}
+
+/// `reuseport eject -f`.
+pub(super) fn eject_files(files: &Files, in_place: bool, json: bool) -> Result<u8, Refusal> {
+    let what = "taken out of";
+    files.edit(in_place, json, what, |sources| {
+        manifest::eject(sources, &files.workloads, &files.templates)
+    })
+}
+
+impl Files {
+    fn edit(
+        &self,
+        in_place: bool,
+        json: bool,
+        what: &str,
+        edit: impl FnOnce(&[Source]) -> Result<Outcome, Error>,
+    ) -> Result<u8, Refusal> {
+        let paths = self.paths(in_place)?;
+        let sources = paths.iter().map(|path| read(path));
+        let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
+        let outcome = edit(&sources).map_err(Refusal::fault)?;
+        let mut said = io::stderr().lock();
+        // Where standard error is closed, the result is still what was asked for.
+        let _ = said.write_all(told(&outcome, json, what).as_bytes());
+        if self.diff {
+            return Ok(answer(&coloured_for_stdout(&diff(
+                &sources,
+                &outcome.texts,
+            ))));
+        }
+        if !in_place {
+            return Ok(answer(join(&outcome.texts).as_bytes()));
+        }
+        for ((path, source), text) in paths.iter().zip(&sources).zip(&outcome.texts) {
+            if source.text != *text {
+                replace(path, text).map_err(|error| fault(path, &error))?;
+            }
+        }
+        Ok(status::DONE)
+    }
+
+    /// The files that are spoken of, those of a directory in the order of their
+    /// names.
+    fn paths(&self, in_place: bool) -> Result<Vec<PathBuf>, Refusal> {
+        let mut paths = Vec::new();
+        for path in &self.paths {
+            if is_input(path) {
+                if in_place {
+                    return Err(Refusal::fault("--in-place: standard input has no place"));
+                }
+                paths.push(path.clone());
+            } else if path.is_dir() {
+                let before = paths.len();
+                walk(path, self.recursive, &mut paths)?;
+                if paths.len() == before {
+                    return Err(Refusal::fault(format_args!(
+                        "{}: no .yaml, .yml or .json file is in this directory; -R looks below it too",
+                        path.display()
+                    )));
+                }
+            } else {
+                paths.push(path.clone());
+            }
+        }
+        Ok(paths)
+    }
+}
+
+fn fault(path: &Path, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::fault(format_args!("{}: {error}", path.display()))
+}
+
+fn is_input(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn walk(directory: &Path, recursive: bool, paths: &mut Vec<PathBuf>) -> Result<(), Refusal> {
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut entries = entries.map_err(|error| fault(directory, &error))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        // A link to a directory may lead back here.
+        let kind = entry.file_type().map_err(|error| fault(&path, &error))?;
+        if kind.is_dir() {
+            if recursive {
+                walk(&path, recursive, paths)?;
+            }
+            continue;
+        }
+        let extension = path.extension().and_then(OsStr::to_str);
+        if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Source, Refusal> {
+    let mut bytes = Vec::new();
+    let (name, outcome) = if is_input(path) {
+        let outcome = io::stdin().lock().read_to_end(&mut bytes).map(drop);
+        ("standard input".into(), outcome)
+    } else {
+        let outcome = fs::read(path).map(|content| bytes = content);
+        (path.display().to_string(), outcome)
+    };
+    outcome.map_err(|error| fault(path, &error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = String::from_utf8_lossy(valid).matches('\n').count() + 1;
+        Refusal::fault(format_args!("{name}:{line}: this is no UTF-8 text"))
+    })?;
+    Ok(Source { name, text })
+}
+
+/// Puts a new file in the place of the one at `path`, or of what that links to.
+/// Nobody ever sees half of it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    let old = fs::metadata(&path)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut new = tempfile::NamedTempFile::new_in(directory)?;
+    new.write_all(text.as_bytes())?;
+    new.as_file().set_permissions(old.permissions())?;
+    // Only root can give a file away.
+    let _ = chown(new.path(), Some(old.uid()), Some(old.gid()));
+    new.as_file().sync_all()?;
+    new.persist(&path)?;
+    Ok(())
+}
+
+/// What is said of an outcome, on standard error: the result is on the other.
+fn told(outcome: &Outcome, is_json: bool, what: &str) -> String {
+    if is_json {
+        let list: Value = outcome.advice.iter().map(object).collect();
+        return format!("{}\n", escaped_json(&format!("{list:#}")));
+    }
+    let mut text = String::new();
+    // One that is true of many workloads is said once.
+    let mut again: HashMap<(&str, &str), usize> = HashMap::new();
+    for advice in &outcome.advice {
+        let key = (advice.finding.code, advice.finding.message.as_str());
+        *again.entry(key).or_default() += 1;
+    }
+    for advice in &outcome.advice {
+        let key = (advice.finding.code, advice.finding.message.as_str());
+        let Some(count) = again.remove(&key) else {
+            continue;
+        };
+        let more = match count {
+            1 => String::new(),
+            _ => format!(" (and {} more like it)", count - 1),
+        };
+        let Advice {
+            at,
+            workload,
+            finding,
+            ..
+        } = advice;
+        let place = format!("{}:{}: {workload}", at.file, at.line);
+        let _ = writeln!(
+            text,
+            "{}: {}: {}: {}{more}",
+            escaped(&place),
+            finding.severity.name(),
+            finding.code,
+            escaped(&finding.message),
+        );
+        if let Some(hint) = &finding.hint {
+            let _ = writeln!(text, "  {}", escaped(hint));
+        }
+    }
+    if outcome.workloads == 0 {
+        text.push_str("reuseport: note: there is no workload in the input; it stays as it is\n");
+    } else if outcome.changed == 0 {
+        let _ = writeln!(
+            text,
+            "reuseport: note: the shim was {what} none of the workloads in the input"
+        );
+    }
+    text
+}
+
+fn object(advice: &Advice) -> Value {
+    let Advice {
+        at,
+        workload,
+        container,
+        finding,
+    } = advice;
+    json!({
+        "file": at.file,
+        "document": at.document,
+        "line": at.line,
+        "workload": workload,
+        "container": container,
+        "code": finding.code,
+        "severity": finding.severity.name(),
+        "message": finding.message,
+        "hint": finding.hint,
+    })
+}
+
+/// What changes, as a unified diff in colour.
+fn diff(sources: &[Source], texts: &[String]) -> String {
+    let mut coloured = String::new();
+    for (source, text) in sources.iter().zip(texts) {
+        if source.text == *text {
+            continue;
+        }
+        let name = escaped(&source.name);
+        let diff = TextDiff::from_lines(source.text.as_str(), text.as_str());
+        let plain = diff.unified_diff().header(&name, &name).to_string();
+        for line in plain.split_inclusive('\n') {
+            let (line, end) = match line.strip_suffix('\n') {
+                Some(line) => (line, "\n"),
+                None => (line, ""),
+            };
+            let colour = match line.as_bytes() {
+                [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] => "\x1b[1m",
+                [b'+', ..] => "\x1b[32m",
+                [b'-', ..] => "\x1b[31m",
+                [b'@', ..] => "\x1b[36m",
+                _ => {
+                    let _ = write!(coloured, "{line}{end}");
+                    continue;
+                }
+            };
+            let _ = write!(coloured, "{colour}{line}\x1b[0m{end}");
+        }
+    }
+    coloured
+}

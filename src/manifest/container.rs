@@ -1,0 +1,348 @@
+//! Which containers run under the shim, by which rules, and what that adds to
+//! them.
+
+use std::ffi::OsString;
+
+use serde_json::Value;
+
+use super::delivery::Delivery;
+use super::document::{Content, Document};
+use super::edit::{self, Change};
+use super::eject::Held;
+use super::error::Fault;
+use super::inject::{add_items, variable, wrong};
+use super::names::{ANNOTATION, DIRECTORY, ENTRY, ENTRY_BEHIND_KEPT, ENTRY_LAST, KEPT, VARIABLE};
+use super::path::Path;
+use super::pods::SIDECARS;
+use super::workload::Workload;
+use super::{Injection, kind_of};
+use crate::finding::{Finding, Severity};
+use crate::preload::LD_PRELOAD;
+use crate::rules::{self, Assignments, Variable};
+
+/// The annotations that set rules.
+const RULES: [(&str, Variable); 7] = [
+    ("addr", Variable::Addr),
+    ("port", Variable::Port),
+    ("op", Variable::Op),
+    ("proto", Variable::Proto),
+    ("interface", Variable::Interface),
+    ("program", Variable::Program),
+    ("debug", Variable::Debug),
+];
+
+/// A container that is to run under the shim.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) name: String,
+    pub(super) path: Path,
+    /// The shim's variables and their values.
+    rules: Vec<(String, Value)>,
+}
+
+/// What a workload's containers come to.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub(super) containers: Vec<Chosen>,
+    /// All names, and those that the command line names.
+    pub(super) there: Vec<String>,
+    pub(super) found: Vec<String>,
+    pub(super) findings: Vec<Finding>,
+}
+
+type Refusal = (Path, Fault);
+
+/// Chooses containers: those that the command line names; else those that the
+/// annotation `reuseport.dev/containers` of the template names; else all but init
+/// containers and sidecars. What held the shim and is not spoken of keeps it.
+///
+/// # Errors
+/// The containers, or an annotation, are not as they must be.
+pub(super) fn choose(
+    value: &Value,
+    workload: &Workload,
+    annotations: &Value,
+    options: &Injection,
+    held: Option<&Held>,
+) -> Result<Choice, Refusal> {
+    let mut choice = Choice::default();
+    let annotation = |name: &str| annotations.get(format!("{ANNOTATION}{name}"))?.as_str();
+    let all = containers(value, workload)?;
+    choice.there = all.iter().map(|(name, ..)| name.clone()).collect();
+    if annotation("inject") == Some("disabled") {
+        let finding = Finding::new(
+            Severity::Note,
+            "disabled",
+            "left out: its template has the annotation reuseport.dev/inject: disabled",
+        );
+        choice.findings.push(finding);
+        choice.found.clone_from(&choice.there);
+        return Ok(choice);
+    }
+    let listed: Option<Vec<&str>> =
+        annotation("containers").map(|names| names.split(',').map(str::trim).collect());
+    if let Some(listed) = &listed
+        && options.containers.is_empty()
+    {
+        for name in listed {
+            if !choice.there.iter().any(|one| one == name) {
+                let path = workload.template.keys("metadata.annotations");
+                let fault = Fault::Annotation {
+                    annotation: format!("{ANNOTATION}containers"),
+                    why: format!(
+                        "there is no container {name}; there are {}",
+                        choice.there.join(", ")
+                    ),
+                };
+                return Err((path, fault));
+            }
+        }
+    }
+    let rules = wanted_rules(workload, annotations, &options.rules)?;
+    for (name, path, is_init) in all {
+        let is_chosen = if !options.containers.is_empty() {
+            options.containers.contains(&name)
+        } else if let Some(listed) = &listed {
+            listed.contains(&name.as_str())
+        } else {
+            !is_init && !SIDECARS.contains(&name.as_str())
+        };
+        let before = held.and_then(|held| held.get(&name));
+        if is_chosen {
+            choice.found.push(name.clone());
+            let rules = rules.clone();
+            choice.containers.push(Chosen { name, path, rules });
+        } else if let (Some(rules), true) =
+            (before, listed.is_none() || !options.containers.is_empty())
+        {
+            let rules = rules.clone();
+            choice.containers.push(Chosen { name, path, rules });
+        } else if !is_init && options.containers.is_empty() && listed.is_none() {
+            let message = format!("container {name} is passed over, as a sidecar");
+            let finding = Finding::new(Severity::Note, "sidecar", message)
+                .hint(format!("put the shim in with --container {name}"));
+            choice.findings.push(finding);
+        }
+    }
+    Ok(choice)
+}
+
+/// The names and paths of a workload's containers, and whether they are init
+/// containers.
+fn containers(value: &Value, workload: &Workload) -> Result<Vec<(String, Path, bool)>, Refusal> {
+    let mut found = Vec::new();
+    for (key, is_init) in [("initContainers", true), ("containers", false)] {
+        let list = workload.spec.then(key);
+        let items = match list.get(value) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Array(items)) => items,
+            Some(other) => return Err(wrong(list, "list", other)),
+        };
+        for (index, item) in items.iter().enumerate() {
+            let path = list.then(index);
+            if !item.is_object() {
+                return Err(wrong(path, "mapping", item));
+            }
+            let name = match item.get("name") {
+                Some(Value::String(name)) if !name.is_empty() => name.clone(),
+                // Knative names a single container itself.
+                None if workload.kind == "Service" => String::new(),
+                None | Some(Value::Null) => return Err((path, Fault::NoName)),
+                Some(Value::String(_)) => return Err((path, Fault::NoName)),
+                Some(other) => return Err(wrong(path.then("name"), "string", other)),
+            };
+            found.push((name, path, is_init));
+        }
+    }
+    Ok(found)
+}
+
+/// The shim's variables for a workload: what the command line gives, then what the
+/// annotations of its template do.
+fn wanted_rules(
+    workload: &Workload,
+    annotations: &Value,
+    given: &Assignments,
+) -> Result<Vec<(String, Value)>, Refusal> {
+    let mut wanted = Vec::new();
+    for (name, variable) in RULES {
+        let value = match given.get(variable) {
+            Some(value) => value.to_string_lossy().into_owned(),
+            None => {
+                let annotation = format!("{ANNOTATION}{name}");
+                let Some(value) = annotations.get(&annotation) else {
+                    continue;
+                };
+                let wrong = |why: String| {
+                    let path = workload.template.keys("metadata.annotations");
+                    let annotation = annotation.clone();
+                    (path, Fault::Annotation { annotation, why })
+                };
+                let Value::String(text) = value else {
+                    let found = kind_of(value);
+                    return Err(wrong(format!("expected a string, found {found}; quote it")));
+                };
+                let text = match (variable, text.as_str()) {
+                    (Variable::Op, "reuseport") => "1",
+                    (Variable::Op, "reuseaddr") => "2",
+                    (Variable::Op, "both") => "3",
+                    (Variable::Debug, "false" | "0" | "") => continue,
+                    (Variable::Debug, _) => "1",
+                    (_, text) => text,
+                };
+                rules::check(variable, &OsString::from(text))
+                    .map_err(|error| wrong(error.to_string()))?;
+                text.to_owned()
+            }
+        };
+        wanted.push((variable.name().to_owned(), Value::String(value)));
+    }
+    Ok(wanted)
+}
+
+/// Adds what a container needs to `changes`, and says what is to be known of it.
+///
+/// # Errors
+/// The container cannot have the shim.
+pub(super) fn changes(
+    document: &Document,
+    value: &Value,
+    chosen: &Chosen,
+    changes: &mut Vec<Change>,
+) -> Result<Vec<Finding>, Refusal> {
+    let container = chosen.path.get(value).unwrap_or(&Value::Null);
+    let mounts = container.get("volumeMounts").and_then(Value::as_array);
+    for mount in mounts.into_iter().flatten() {
+        let text = |key| mount.get(key).and_then(Value::as_str).unwrap_or_default();
+        let at = text("mountPath").trim_end_matches('/');
+        if at == DIRECTORY || at.starts_with(&format!("{DIRECTORY}/")) {
+            let fault = Fault::MountTaken {
+                container: chosen.name.clone(),
+                mount: text("name").to_owned(),
+            };
+            return Err((chosen.path.then("volumeMounts"), fault));
+        }
+    }
+    let mut findings = Vec::new();
+    let env = chosen.path.then("env");
+    let variables = match env.get(value) {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(variables)) => variables,
+        Some(other) => return Err(wrong(env, "list", other)),
+    };
+    let mut present = Vec::new();
+    for (index, variable) in variables.iter().enumerate() {
+        let path = env.then(index);
+        if !variable.is_object() {
+            return Err(wrong(path, "mapping", variable));
+        }
+        let name = variable
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let kept = name.strip_prefix(KEPT).unwrap_or_default();
+        if kept == LD_PRELOAD || kept.starts_with(VARIABLE) {
+            let holder = format!("the environment of container {}", chosen.name);
+            let name = name.to_owned();
+            return Err((path, Fault::NameTaken { name, holder }));
+        }
+        present.push(name);
+    }
+
+    let mut last = Vec::new();
+    // Of several with one name, the kubelet takes the last.
+    match present.iter().rposition(|name| *name == LD_PRELOAD) {
+        None => {
+            last.push(variable(LD_PRELOAD, ENTRY));
+            findings.extend(env_from(container));
+        }
+        Some(index) => {
+            let message = format!(
+                "container {} sets LD_PRELOAD already: the shim is appended",
+                chosen.name
+            );
+            findings.push(Finding::new(Severity::Note, "preload-already-set", message));
+            let path = env.then(index);
+            if is_extendable(document, &variables[index], &path) {
+                let at = path.then("value");
+                changes.push(Change::Suffix {
+                    at,
+                    text: ENTRY_LAST,
+                });
+            } else {
+                let at = path.then("name");
+                changes.push(Change::Prefix { at, text: KEPT });
+                let ours = variable(LD_PRELOAD, ENTRY_BEHIND_KEPT);
+                if index + 1 == variables.len() {
+                    last.push(ours);
+                } else {
+                    changes.push(Change::Items {
+                        list: env.clone(),
+                        at: index + 1,
+                        items: vec![ours],
+                    });
+                }
+            }
+        }
+    }
+    for (name, text) in &chosen.rules {
+        for (index, one) in present.iter().enumerate() {
+            if one == name {
+                let at = env.then(index).then("name");
+                changes.push(Change::Prefix { at, text: KEPT });
+            }
+        }
+        last.push(variable(name, text.as_str().unwrap_or_default()));
+    }
+    if !last.is_empty() {
+        changes.push(add_items(value, &chosen.path, "env", last, false)?);
+    }
+    let mount = vec![Delivery::mount()];
+    changes.push(add_items(
+        value,
+        &chosen.path,
+        "volumeMounts",
+        mount,
+        false,
+    )?);
+    Ok(findings)
+}
+
+/// Whether a variable has a value that more can be appended to.
+fn is_extendable(document: &Document, variable: &Value, path: &Path) -> bool {
+    let value = variable.get("value").and_then(Value::as_str);
+    let is_written = |id| {
+        let is_alias = matches!(document.node(id).content, Content::Alias(_));
+        is_alias || edit::can_extend(document, id)
+    };
+    document.find(&path.then("value")).is_none_or(is_written)
+        && value.is_some_and(|value| !value.is_empty() && !value.ends_with([' ', ':', '\n']))
+        && variable.get("valueFrom").is_none()
+}
+
+/// What sets variables that cannot be seen here.
+fn env_from(container: &Value) -> Option<Finding> {
+    let sources = container.get("envFrom")?.as_array()?;
+    let name = |source: &Value| {
+        let found = ["configMapRef", "secretRef"]
+            .iter()
+            .find_map(|kind| source.get(kind)?.get("name")?.as_str());
+        found.unwrap_or_default().to_owned()
+    };
+    let names: Vec<String> = sources.iter().map(name).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let container = container
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let message = format!(
+        "container {container} takes variables from {}: an LD_PRELOAD among them is replaced",
+        names.join(", ")
+    );
+    Some(
+        Finding::new(Severity::Warning, "env-from", message)
+            .hint("if it holds one, put LD_PRELOAD into env with its value before injecting"),
+    )
+}

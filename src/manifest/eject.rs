@@ -1,0 +1,219 @@
+//! Taking the shim out of workloads.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::configmap;
+use super::document::Documents;
+use super::edit::Records;
+use super::error::Error;
+use super::names::{
+    DIRECTORY, ENTRY, ENTRY_BEHIND_KEPT, ENTRY_FIRST, ENTRY_LAST, KEPT, RESTORE, SHIM, VARIABLE,
+};
+use super::path::Path;
+use super::remove::{self, Cuts};
+use super::stream::Draft;
+use super::workload::{self, Workload};
+use super::{Source, TemplatePath};
+use crate::preload::LD_PRELOAD;
+
+/// The rules that a container had, by its name.
+pub(super) type Held = HashMap<String, Vec<(String, Value)>>;
+
+/// A stream without the shim, before what nothing uses is taken out.
+pub(super) struct Ejected<'s> {
+    pub(super) draft: Draft<'s>,
+    /// What containers held, by the number of their workload in the stream.
+    pub(super) held: HashMap<usize, Held>,
+    /// The ConfigMaps that workloads used, and those that some still do.
+    pub(super) unused: HashSet<String>,
+    pub(super) used: HashSet<String>,
+    /// All workloads of the stream, as `KIND/NAME`.
+    pub(super) there: Vec<String>,
+    /// How many of them were chosen.
+    pub(super) chosen: usize,
+}
+
+/// Takes the shim out of the workloads that `chooses` holds for.
+///
+/// # Errors
+/// The input is no YAML, or the shim cannot be taken out.
+pub(super) fn eject<'s>(
+    source: &'s Source,
+    templates: &[TemplatePath],
+    chooses: impl Fn(&Workload) -> bool,
+) -> Result<Ejected<'s>, Error> {
+    let mut ejected = Ejected {
+        draft: Draft::new(&source.name, &source.text),
+        held: HashMap::new(),
+        unused: HashSet::new(),
+        used: HashSet::new(),
+        there: Vec::new(),
+        chosen: 0,
+    };
+    let mut documents = Documents::new(&source.name, &source.text);
+    while let Some(document) = documents.next()? {
+        if !workload::may_hold(&document, templates) {
+            match configmap::name_of_ours(&document) {
+                Some(name) => ejected.draft.push_candidate(&document, name),
+                None => ejected.draft.push(&document, None),
+            }
+            continue;
+        }
+        let value = document.value(document.root);
+        let mut cuts = Cuts::default();
+        for workload in workload::workloads(&value, templates) {
+            let number = ejected.there.len();
+            ejected.there.push(workload.title());
+            let configmap = configmap(&value, &workload);
+            if !chooses(&workload) {
+                ejected.used.extend(configmap);
+                continue;
+            }
+            ejected.chosen += 1;
+            ejected.unused.extend(configmap);
+            let held = cut(&value, &workload, &mut cuts);
+            if !held.is_empty() {
+                ejected.held.insert(number, held);
+            }
+        }
+        let edited = if cuts.is_empty() {
+            None
+        } else {
+            let edited = remove::remove(&document, &value, cuts).map_err(|fault| {
+                Error::at(document.position(&source.name, &Path::default()), fault)
+            })?;
+            Some(edited)
+        };
+        ejected.draft.push(&document, edited);
+    }
+    Ok(ejected)
+}
+
+/// Whether a stream may hold the shim at all, told from its bytes.
+pub(super) fn may_hold(text: &str) -> bool {
+    text.contains(SHIM) || text.contains(DIRECTORY) || text.contains(RESTORE)
+}
+
+/// The ConfigMap of ours that a workload uses.
+fn configmap(value: &Value, workload: &Workload) -> Option<String> {
+    let volumes = workload.spec.then("volumes");
+    let mut volumes = list(value, &volumes).iter();
+    let ours = volumes.find(|one| is_named(one, SHIM))?;
+    Some(ours.get("configMap")?.get("name")?.as_str()?.to_owned())
+}
+
+/// Finds all that is ours in a workload, and gives the rules of its containers.
+fn cut(value: &Value, workload: &Workload, cuts: &mut Cuts) -> Held {
+    let mut held = Held::new();
+    let annotations = workload.object.keys("metadata.annotations");
+    let restore = annotations.then(RESTORE);
+    let mut records = Records::new();
+    if let Some(text) = restore.get(value).and_then(Value::as_str) {
+        records = serde_json::from_str(text).unwrap_or_default();
+        cuts.entry(&annotations, RESTORE);
+    }
+    for name in ["volumes", "initContainers"] {
+        let list_path = workload.spec.then(name);
+        for (index, one) in list(value, &list_path).iter().enumerate() {
+            if is_named(one, SHIM) {
+                cuts.item(&list_path, index);
+            }
+        }
+    }
+    for name in ["containers", "initContainers"] {
+        let containers = workload.spec.then(name);
+        for (index, container) in list(value, &containers).iter().enumerate() {
+            if is_named(container, SHIM) {
+                continue;
+            }
+            let path = containers.then(index);
+            if let Some(rules) = cut_container(value, &path, &records, cuts) {
+                let name = container.get("name").and_then(Value::as_str);
+                held.insert(name.unwrap_or_default().to_owned(), rules);
+            }
+        }
+    }
+    cuts.records.append(&mut records);
+    held
+}
+
+/// The same of one container; `None` where the shim is not in it.
+fn cut_container(
+    value: &Value,
+    container: &Path,
+    records: &Records,
+    cuts: &mut Cuts,
+) -> Option<Vec<(String, Value)>> {
+    let mut is_ours = false;
+    let mounts = container.then("volumeMounts");
+    for (index, mount) in list(value, &mounts).iter().enumerate() {
+        if is_named(mount, SHIM) {
+            cuts.item(&mounts, index);
+            is_ours = true;
+        }
+    }
+    let env = container.then("env");
+    let variables = list(value, &env);
+    let text = |variable: &Value| {
+        let text = variable.get("value").and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    is_ours |= variables
+        .iter()
+        .any(|one| is_named(one, LD_PRELOAD) && text(one).contains(ENTRY));
+    if !is_ours {
+        return None;
+    }
+    let mut rules = Vec::new();
+    for (index, variable) in variables.iter().enumerate() {
+        let Some(name) = variable.get("name").and_then(Value::as_str) else {
+            continue;
+        };
+        let path = env.then(index);
+        if name == LD_PRELOAD {
+            let value = text(variable);
+            if value == ENTRY || value == ENTRY_BEHIND_KEPT {
+                cuts.item(&env, index);
+            } else if value.contains(ENTRY_LAST) {
+                cuts.texts.insert(path.then("value"), ENTRY_LAST);
+            } else if value.contains(ENTRY_FIRST) {
+                cuts.texts.insert(path.then("value"), ENTRY_FIRST);
+            }
+        } else if is_kept(name) {
+            cuts.texts.insert(path.then("name"), KEPT);
+        } else if name.starts_with(VARIABLE) {
+            // It may have been there before.
+            let is_theirs = records.get(&kept_path(&env, name, value)) == Some(&Value::Bool(true));
+            if !is_theirs {
+                cuts.item(&env, index);
+                rules.push((name.to_owned(), Value::String(text(variable))));
+            }
+        }
+    }
+    Some(rules)
+}
+
+/// Whether a variable was given that name to be kept.
+fn is_kept(name: &str) -> bool {
+    name.strip_prefix(KEPT)
+        .is_some_and(|name| name == LD_PRELOAD || name.starts_with(VARIABLE))
+}
+
+/// The path in records of a variable that was there before: by its name, whatever
+/// stands before it, and however often.
+pub(super) fn kept_path(env: &Path, name: &str, value: &Value) -> String {
+    env.then(format!("name={name}").as_str()).written(value)
+}
+
+fn list<'v>(value: &'v Value, path: &Path) -> &'v [Value] {
+    match path.get(value) {
+        Some(Value::Array(items)) => items,
+        _ => &[],
+    }
+}
+
+fn is_named(value: &Value, name: &str) -> bool {
+    value.get("name").and_then(Value::as_str) == Some(name)
+}

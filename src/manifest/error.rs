@@ -1,0 +1,125 @@
+//! Why manifests are refused, with where.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// A place in the input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The file, as it was named.
+    pub file: String,
+    /// The document of that file, counted from 1.
+    pub document: usize,
+    /// Line and column in that file, in characters, counted from 1.
+    pub line: usize,
+    pub column: usize,
+    /// The path in the document, as in `.spec.containers[0].env`; empty where it
+    /// is the document itself.
+    pub path: String,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            document,
+            line,
+            column,
+            path,
+        } = self;
+        write!(f, "{file}:{line}:{column}: document {document}")?;
+        if !path.is_empty() {
+            write!(f, ", {path}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The input was refused, and nothing came out of it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{}{fault}", at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default())]
+pub struct Error {
+    /// Where, unless the call as a whole is at fault.
+    pub at: Option<Box<Position>>,
+    pub fault: Fault,
+}
+
+impl Error {
+    pub(super) fn at(at: Position, fault: Fault) -> Self {
+        Self {
+            at: Some(Box::new(at)),
+            fault,
+        }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self { at: None, fault }
+    }
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Fault {
+    #[error("this is no YAML: {why}")]
+    Syntax { why: String },
+    #[error(
+        "this is no YAML yet: it holds {{{{ }}}}, as Helm's templates do; render it first: \
+         helm template … | reuseport inject -f -"
+    )]
+    Template,
+    #[error("the key {key:?} is here twice; leave one of them")]
+    DuplicateKey { key: String },
+    #[error("a {} is no key of a Kubernetes object", if *is_map { "mapping" } else { "list" })]
+    ComplexKey { is_map: bool },
+    #[error("an alias refers to what it is part of")]
+    Cycle,
+    #[error("aliases expand to {nodes} nodes and more; write them out, or use fewer")]
+    Bomb { nodes: u64 },
+    #[error("more than {deepest} collections lie in one another")]
+    TooDeep { deepest: usize },
+    #[error("expected a {expected}, found {found}")]
+    WrongType {
+        expected: &'static str,
+        found: &'static str,
+    },
+    #[error("this container has no name; Kubernetes needs one")]
+    NoName,
+    #[error(
+        "container {container} mounts {mount} at /.reuseport, where the shim goes; \
+         leave it out with --container, or the workload with the annotation reuseport.dev/inject: disabled"
+    )]
+    MountTaken { container: String, mount: String },
+    #[error("the name {name} is taken in {holder}; the shim needs it: give yours another")]
+    NameTaken { name: String, holder: String },
+    #[error(
+        "these pods run on Windows, which has no LD_PRELOAD; choose others with --workload, \
+         or put the annotation reuseport.dev/inject: disabled on the template"
+    )]
+    Windows,
+    #[error(
+        "a DaemonSet runs on nodes of every architecture, and a ConfigMap carries the shim for one: \
+         say which with --arch, pin it with nodeSelector kubernetes.io/arch, or use --delivery image=REF or init=REF"
+    )]
+    AnyArchitecture,
+    #[error("{0}")]
+    NoShim(#[from] crate::shim::NoShim),
+    #[error("the annotation {annotation}: {why}")]
+    Annotation { annotation: String, why: String },
+    #[error(
+        "there is no workload {wanted}; {}",
+        if there.is_empty() { "there is none at all".to_owned() } else { format!("there are {}", there.join(", ")) }
+    )]
+    NoWorkload { wanted: String, there: Vec<String> },
+    #[error("no workload has a container {wanted}; there are {}", there.join(", "))]
+    NoContainer { wanted: String, there: Vec<String> },
+    #[error(
+        "the text that was to be written does not read as what was meant ({why}); nothing was written. \
+         This is a fault of reuseport's: write that part in another style, and please report it"
+    )]
+    Mismatch { why: &'static str },
+    #[error("this cannot be edited as it is written; write it in another style")]
+    Unwritable,
+}

@@ -1,0 +1,515 @@
+//! Putting the shim into workloads.
+//!
+//! What a stream holds of ours is taken out first, so that doing it twice is doing
+//! it once, and other rules or a newer shim take the place of the old ones.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::{Map, Value, json};
+
+use super::advice::{self, Advice, Adviser};
+use super::container::{self, Chosen};
+use super::delivery::Delivery;
+use super::document::{Content, Document, Documents};
+use super::edit::{self, Change, Edited, Records};
+use super::eject::{self, Ejected, Held};
+use super::error::{Error, Fault};
+use super::names::{RESTORE, SHIM, VARIABLE};
+use super::path::Path;
+use super::pods::{self, Pin};
+use super::stream::Draft;
+use super::workload::{self, Workload};
+use super::write::Indent;
+use super::{Injection, Outcome, Source, configmap, kind_of};
+use crate::finding::Finding;
+use crate::shim::{self, Architecture};
+
+/// Puts the shim into the workloads of `sources`, which are one input: a namespace
+/// gets one ConfigMap.
+///
+/// # Errors
+/// The input is no YAML that Kubernetes would take, a workload cannot have the
+/// shim, or what was asked for is not there. Nothing comes out then.
+pub fn inject(sources: &[Source], options: &Injection) -> Result<Outcome, Error> {
+    let mut call = Call {
+        options,
+        configmaps: BTreeMap::new(),
+        adviser: Adviser::default(),
+        there: Vec::new(),
+        containers_there: Vec::new(),
+        containers_found: HashSet::new(),
+        chosen: 0,
+        injected: 0,
+    };
+    let mut texts = Vec::new();
+    for source in sources {
+        texts.push(call.source(source)?);
+    }
+    call.finish()?;
+    Ok(Outcome {
+        texts,
+        workloads: call.chosen,
+        changed: call.injected,
+        advice: call.adviser.finish(),
+    })
+}
+
+/// What one call keeps between documents.
+struct Call<'o> {
+    options: &'o Injection,
+    /// The names of the ConfigMaps that the result holds, by namespace and by the
+    /// architecture of the shim in them.
+    configmaps: BTreeMap<(Option<String>, &'static str), String>,
+    adviser: Adviser,
+    there: Vec<String>,
+    containers_there: Vec<String>,
+    containers_found: HashSet<String>,
+    chosen: usize,
+    injected: usize,
+}
+
+/// A workload of the document that is being edited.
+struct Place<'d, 't> {
+    source: &'d Source,
+    document: &'d Document<'t>,
+    value: &'d Value,
+    workload: &'d Workload,
+}
+
+impl Place<'_, '_> {
+    fn error(&self, path: &Path, fault: Fault) -> Error {
+        Error::at(self.document.position(&self.source.name, path), fault)
+    }
+
+    fn advise(&self, adviser: &mut Adviser, container: Option<&str>, finding: Finding) {
+        adviser.add(Advice {
+            at: self
+                .document
+                .position(&self.source.name, &self.workload.object),
+            workload: self.workload.title(),
+            container: container.map(ToOwned::to_owned),
+            finding,
+        });
+    }
+}
+
+impl Call<'_> {
+    fn chooses(&self, workload: &Workload) -> bool {
+        let wanted = &self.options.workloads;
+        wanted.is_empty() || wanted.iter().any(|one| workload.is(one))
+    }
+
+    fn source(&mut self, source: &Source) -> Result<String, Error> {
+        if self.options.apart {
+            self.configmaps.clear();
+        }
+        if !eject::may_hold(&source.text) {
+            return self.place(source, &HashMap::new());
+        }
+        let Ejected {
+            draft,
+            held,
+            unused,
+            used,
+            ..
+        } = eject::eject(source, &self.options.templates, |one| self.chooses(one))?;
+        // ConfigMaps that were brought here by others' hands stay.
+        let text = draft.finish(|name| used.contains(name) || !unused.contains(name))?;
+        let bare = Source {
+            name: source.name.clone(),
+            text,
+        };
+        self.place(&bare, &held)
+    }
+
+    /// Puts the shim into a stream that holds none in the workloads that are
+    /// chosen.
+    fn place(&mut self, source: &Source, held: &HashMap<usize, Held>) -> Result<String, Error> {
+        let mut draft = Draft::new(&source.name, &source.text);
+        let mut documents = Documents::new(&source.name, &source.text);
+        let mut number = 0;
+        while let Some(document) = documents.next()? {
+            if !workload::may_hold(&document, &self.options.templates) {
+                self.pass(&document);
+                draft.push(&document, None);
+                continue;
+            }
+            let value = document.value(document.root);
+            let mut changes = Vec::new();
+            let mut indent = None;
+            for workload in workload::workloads(&value, &self.options.templates) {
+                self.there.push(workload.title());
+                let held = held.get(&number);
+                number += 1;
+                if !self.chooses(&workload) {
+                    continue;
+                }
+                self.chosen += 1;
+                let place = Place {
+                    source,
+                    document: &document,
+                    value: &value,
+                    workload: &workload,
+                };
+                let mut own = self.workload(&place, held, &mut draft)?;
+                if own.is_empty() {
+                    continue;
+                }
+                self.injected += 1;
+                indent.get_or_insert_with(|| indentation(&document, &workload));
+                place.record(&mut own)?;
+                changes.extend(own);
+            }
+            let edited = if changes.is_empty() {
+                None
+            } else {
+                let indent = indent.unwrap_or(Indent { step: 2, dash: 0 });
+                Some(edit(source, &document, &value, &changes, indent)?)
+            };
+            draft.push(&document, edited);
+        }
+        draft.finish(|_| true)
+    }
+
+    /// Takes note of what is no workload and matters all the same.
+    fn pass(&mut self, document: &Document) {
+        if let Some(name) = configmap::name_of_ours(document) {
+            let value = document.value(document.root);
+            let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str);
+            if let Some(architecture) = configmap::architecture(&value) {
+                let key = (namespace.map(ToOwned::to_owned), architecture.name);
+                self.configmaps.insert(key, name);
+            }
+        } else if document
+            .entry(document.root, "kind")
+            .and_then(|(_, kind)| document.scalar(kind))
+            == Some("Namespace")
+        {
+            self.adviser.namespace(&document.value(document.root));
+        }
+    }
+
+    /// What is to be added to one workload; nothing where none of its containers
+    /// is chosen.
+    fn workload(
+        &mut self,
+        place: &Place,
+        held: Option<&Held>,
+        draft: &mut Draft,
+    ) -> Result<Vec<Change>, Error> {
+        let Place {
+            document,
+            value,
+            workload,
+            ..
+        } = *place;
+        let annotations = workload.template.keys("metadata.annotations");
+        let annotations = annotations.get(value).cloned().unwrap_or_default();
+        let error = |path: &Path, fault| place.error(path, fault);
+        let chosen = container::choose(value, workload, &annotations, self.options, held)
+            .map_err(|(path, fault)| error(&path, fault))?;
+        self.containers_there.extend(chosen.there);
+        self.containers_found.extend(chosen.found);
+        for finding in chosen.findings {
+            place.advise(&mut self.adviser, None, finding);
+        }
+        if chosen.containers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let spec = workload.spec.get(value).unwrap_or(&Value::Null);
+        if pods::is_windows(spec) {
+            return Err(error(&workload.spec, Fault::Windows));
+        }
+        let mut changes = Vec::new();
+        for one in &chosen.containers {
+            let findings = container::changes(document, value, one, &mut changes)
+                .map_err(|(path, fault)| error(&path, fault))?;
+            for finding in findings {
+                place.advise(&mut self.adviser, Some(&one.name), finding);
+            }
+        }
+        let configmap = match self.options.delivery {
+            Delivery::ConfigMap(None) => self.configmap(place, spec, draft)?,
+            _ => String::new(),
+        };
+        let delivery = &self.options.delivery;
+        let volume = delivery.volume(&configmap);
+        let volumes = [volume].to_vec();
+        let has_user = spec.pointer("/securityContext/runAsUser").is_some();
+        if let Some(init) = delivery.init(has_user) {
+            let change = add_items(value, &workload.spec, "initContainers", vec![init], true);
+            changes.push(change.map_err(|(path, fault)| error(&path, fault))?);
+        }
+        let change = add_items(value, &workload.spec, "volumes", volumes, false);
+        changes.push(change.map_err(|(path, fault)| error(&path, fault))?);
+        let names: Vec<&Chosen> = chosen.containers.iter().collect();
+        let workload = advice::Subject {
+            workload,
+            object: workload.object.get(value).unwrap_or(&Value::Null),
+            spec,
+            chosen: &names,
+            delivery,
+        };
+        let at = document.position(&place.source.name, &place.workload.object);
+        self.adviser.workload(&workload, &at);
+        Ok(changes)
+    }
+
+    /// The name of the ConfigMap for a workload, which is put before its document
+    /// if the result has none for it yet.
+    fn configmap(
+        &mut self,
+        place: &Place,
+        spec: &Value,
+        draft: &mut Draft,
+    ) -> Result<String, Error> {
+        let workload = place.workload;
+        let error = |fault| place.error(&workload.spec, fault);
+        let architecture = match pods::pin(spec).map_err(|why| error(why.into()))? {
+            Pin::To(architecture) => architecture,
+            Pin::None => match self.options.architecture {
+                Some(architecture) => architecture,
+                None if workload.kind == "DaemonSet" => {
+                    return Err(error(Fault::AnyArchitecture));
+                }
+                None => {
+                    let finding = advice::architecture_assumed();
+                    place.advise(&mut self.adviser, None, finding);
+                    assumed().map_err(|why| error(why.into()))?
+                }
+            },
+        };
+        let shim = shim::embedded(architecture).map_err(|why| error(why.into()))?;
+        let key = (workload.namespace.clone(), architecture.name);
+        if let Some(name) = self.configmaps.get(&key) {
+            return Ok(name.clone());
+        }
+        let object = configmap::new(shim, workload);
+        draft.insert(&object, place.document);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        self.configmaps.insert(key, name.to_owned());
+        Ok(name.to_owned())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        for wanted in &self.options.workloads {
+            let is_there = self
+                .there
+                .iter()
+                .any(|one| one.eq_ignore_ascii_case(wanted));
+            if !is_there {
+                let mut there = self.there.clone();
+                there.sort();
+                there.dedup();
+                return Err(Fault::NoWorkload {
+                    wanted: wanted.clone(),
+                    there,
+                }
+                .into());
+            }
+        }
+        if self.chosen == 0 {
+            return Ok(());
+        }
+        for wanted in &self.options.containers {
+            if !self.containers_found.contains(wanted) {
+                let mut there = std::mem::take(&mut self.containers_there);
+                there.sort();
+                there.dedup();
+                return Err(Fault::NoContainer {
+                    wanted: wanted.clone(),
+                    there,
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The architecture of nodes that nothing is known of.
+fn assumed() -> Result<&'static Architecture, shim::NoShim> {
+    shim::architecture("x86_64")
+}
+
+impl Place<'_, '_> {
+    /// Adds to `changes` of a workload the annotation that says what they lose.
+    fn record(&self, changes: &mut Vec<Change>) -> Result<(), Error> {
+        let object = &self.workload.object;
+        let error = |fault| self.error(object, fault);
+        let kept = self.kept(changes);
+        let mut records = edit::records(self.document, self.value, changes).map_err(error)?;
+        records.extend(kept);
+        if records.is_empty() {
+            return Ok(());
+        }
+        // The annotation itself may be put where something has to make way.
+        let place = |text: String| annotation(self.value, object, text);
+        let change = place(String::new()).map_err(|(path, fault)| self.error(&path, fault))?;
+        let own = edit::records(self.document, self.value, &[change]).map_err(error)?;
+        records.extend(own);
+        let text = serde_json::to_string(&records).expect("JSON");
+        changes.push(place(text).map_err(|(path, fault)| self.error(&path, fault))?);
+        Ok(())
+    }
+
+    /// The variables of the shim's that were there before, and stay what they are.
+    fn kept(&self, changes: &[Change]) -> Records {
+        let mut records = Records::new();
+        let renamed: HashSet<&Path> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Prefix { at, .. } => Some(at),
+                _ => None,
+            })
+            .collect();
+        let mut seen = HashSet::new();
+        for change in changes {
+            let env = match change {
+                Change::Items { list, .. } if list.0.last() == Some(&"env".into()) => list.clone(),
+                Change::Suffix { at, .. } => Path(at.0[..at.0.len() - 2].to_vec()),
+                _ => continue,
+            };
+            if !seen.insert(env.clone()) {
+                continue;
+            }
+            let variables = env.get(self.value).and_then(Value::as_array);
+            for (index, variable) in variables.into_iter().flatten().enumerate() {
+                let name = variable.get("name").and_then(Value::as_str);
+                if let Some(name) = name.filter(|name| name.starts_with(VARIABLE))
+                    && !renamed.contains(&env.then(index).then("name"))
+                {
+                    let path = eject::kept_path(&env, name, self.value);
+                    records.insert(path, Value::Bool(true));
+                }
+            }
+        }
+        records
+    }
+}
+
+fn edit(
+    source: &Source,
+    document: &Document,
+    value: &Value,
+    changes: &[Change],
+    indent: Indent,
+) -> Result<Edited, Error> {
+    edit::edit(document, value, changes, indent)
+        .map_err(|fault| Error::at(document.position(&source.name, &Path::default()), fault))
+}
+
+/// The annotation that holds what was lost.
+fn annotation(value: &Value, object: &Path, text: String) -> Result<Change, (Path, Fault)> {
+    let metadata = object.then("metadata");
+    let annotations = metadata.then("annotations");
+    let entry = json!({RESTORE: text});
+    match metadata.get(value) {
+        None => Ok(Change::Entry {
+            map: object.clone(),
+            key: "metadata",
+            value: json!({"annotations": entry}),
+        }),
+        Some(Value::Object(map)) if !map.is_empty() => match annotations.get(value) {
+            None => Ok(Change::Entry {
+                map: metadata,
+                key: "annotations",
+                value: entry,
+            }),
+            Some(Value::Object(map)) if !map.is_empty() => Ok(Change::Entry {
+                map: annotations,
+                key: RESTORE,
+                value: text.into(),
+            }),
+            Some(Value::Null | Value::Object(_)) => Ok(Change::Fill {
+                at: annotations,
+                value: entry,
+            }),
+            Some(other) => Err(wrong(annotations, "mapping", other)),
+        },
+        Some(Value::Null | Value::Object(_)) => Ok(Change::Fill {
+            at: metadata,
+            value: json!({"annotations": entry}),
+        }),
+        Some(other) => Err(wrong(metadata, "mapping", other)),
+    }
+}
+
+/// Items for the list `key` of the mapping `map`, at its end or its beginning.
+pub(super) fn add_items(
+    value: &Value,
+    map: &Path,
+    key: &'static str,
+    items: Vec<Value>,
+    is_first: bool,
+) -> Result<Change, (Path, Fault)> {
+    let list = map.then(key);
+    match list.get(value) {
+        None => Ok(Change::Entry {
+            map: map.clone(),
+            key,
+            value: items.into(),
+        }),
+        Some(Value::Null) => Ok(Change::Fill {
+            at: list,
+            value: items.into(),
+        }),
+        Some(Value::Array(present)) if present.is_empty() => Ok(Change::Fill {
+            at: list,
+            value: items.into(),
+        }),
+        Some(Value::Array(present)) => Ok(Change::Items {
+            list,
+            at: if is_first { 0 } else { present.len() },
+            items,
+        }),
+        Some(other) => Err(wrong(list, "list", other)),
+    }
+}
+
+pub(super) fn wrong(path: Path, expected: &'static str, found: &Value) -> (Path, Fault) {
+    let found = kind_of(found);
+    (path, Fault::WrongType { expected, found })
+}
+
+/// How the document indents, as seen around the containers of a workload.
+fn indentation(document: &Document, workload: &Workload) -> Indent {
+    let mut indent = Indent { step: 2, dash: 0 };
+    let column = |id| document.column(document.node(id).start);
+    let Some(spec) = document.find(&workload.spec).map(|id| document.resolve(id)) else {
+        return indent;
+    };
+    let parent = Path(workload.spec.0[..workload.spec.0.len() - 1].to_vec());
+    let key = document
+        .find(&parent)
+        .and_then(|parent| document.entry(document.resolve(parent), "spec"));
+    if let (Some((key, _)), Some((first, _)), false) =
+        (key, document.entries(spec).first(), document.is_flow(spec))
+        && let step @ 1..=8 = column(*first).saturating_sub(column(key))
+    {
+        indent.step = step;
+    }
+    // The dashes of any list will do, those of the containers first.
+    for key in ["containers", "volumes", "initContainers", "tolerations"] {
+        if let Some((key, list)) = document.entry(spec, key)
+            && let Content::List {
+                items,
+                is_flow: false,
+            } = &document.node(list).content
+            && let Some(dash) = items.first().and_then(|item| document.dash(*item))
+        {
+            indent.dash = document.column(dash).saturating_sub(column(key));
+            break;
+        }
+    }
+    indent
+}
+
+/// A mapping of one entry.
+pub(super) fn variable(name: &str, value: &str) -> Value {
+    let mut map = Map::new();
+    map.insert("name".into(), name.into());
+    map.insert("value".into(), value.into());
+    debug_assert_ne!(name, SHIM);
+    Value::Object(map)
+}

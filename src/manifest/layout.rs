@@ -1,0 +1,153 @@
+//! Where things stand in a document's text: ends, columns and lines, from which
+//! follows where text can be put in and taken out.
+
+use std::ops::Range;
+
+use saphyr_parser::ScalarStyle;
+
+use super::document::{Content, Document, Id};
+use super::error::Position;
+use super::path::Path;
+
+impl Document<'_> {
+    /// Where the text of a node ends, which for a collection in block style is
+    /// where its last entry does.
+    pub(super) fn content_end(&self, id: Id) -> usize {
+        let node = self.node(id);
+        match &node.content {
+            Content::List {
+                items,
+                is_flow: false,
+            } => items
+                .last()
+                .map_or(node.end, |last| self.content_end(*last)),
+            Content::Map {
+                entries,
+                is_flow: false,
+            } => match entries.last() {
+                Some((key, value)) => self.content_end(*value).max(self.node(*key).end),
+                None => node.end,
+            },
+            Content::Scalar(value, ScalarStyle::Literal | ScalarStyle::Folded) => {
+                let text = &self.text[..node.end];
+                let trimmed = text.trim_end_matches([' ', '\t', '\r', '\n']);
+                let is_blank = value.bytes().all(|one| one == b'\n');
+                let keeps = value.ends_with("\n\n") || (is_blank && !value.is_empty());
+                if keeps {
+                    // Its blank lines are part of it: up to the last line's end.
+                    let blank = text.trim_end_matches([' ', '\t']);
+                    let blank = blank.strip_suffix('\n').unwrap_or(blank);
+                    let blank = blank.strip_suffix('\r').unwrap_or(blank);
+                    return blank.len().max(trimmed.len());
+                }
+                trimmed.len()
+            }
+            _ => node.end,
+        }
+    }
+
+    /// The end of the line that `at` is in, before what ends it.
+    pub(super) fn line_end(&self, at: usize) -> usize {
+        let rest = &self.text[at..];
+        let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
+        at + line.strip_suffix('\r').unwrap_or(line).len()
+    }
+
+    /// Where the line that `at` is in begins.
+    pub(super) fn line_start(&self, at: usize) -> usize {
+        let start = self.text[..at].rfind('\n').map_or(0, |at| at + 1);
+        let has_mark = start == 0 && self.text.starts_with('\u{feff}');
+        if has_mark {
+            '\u{feff}'.len_utf8().min(at)
+        } else {
+            start
+        }
+    }
+
+    /// The column of `at`, in characters from 0.
+    pub(super) fn column(&self, at: usize) -> usize {
+        self.text[self.line_start(at)..at].chars().count()
+    }
+
+    /// The line of `at`, from 1. Cheap where it is asked for from top to bottom.
+    pub(super) fn line(&self, at: usize) -> usize {
+        let newlines = |text: &str| text.bytes().filter(|one| *one == b'\n').count();
+        let (known, line) = self.known_line.get();
+        let line = if at < known {
+            line - newlines(&self.text[at..known])
+        } else {
+            line + newlines(&self.text[known..at])
+        };
+        self.known_line.set((at, line));
+        line
+    }
+
+    /// Where `path` is in the input, or how much of it is there.
+    pub(super) fn position(&self, file: &str, path: &Path) -> Position {
+        let mut rest = path.clone();
+        let id = loop {
+            match self.find(&rest) {
+                Some(id) => break id,
+                None => rest.0.pop(),
+            };
+        };
+        let start = self.node(id).start;
+        Position {
+            file: file.to_owned(),
+            document: self.index + 1,
+            line: self.line(start),
+            column: self.column(start) + 1,
+            path: path.shown(),
+        }
+    }
+
+    /// Where the dash of an item of a list in block style stands.
+    pub(super) fn dash(&self, item: Id) -> Option<usize> {
+        let mut before = &self.text[..self.node(item).start];
+        loop {
+            before = before.trim_end_matches([' ', '\t', '\r', '\n']);
+            if before.ends_with('-') {
+                return Some(before.len() - 1);
+            }
+            // Between the dash and the item there can be comments alone.
+            let line = before.rfind('\n').map_or(0, |at| at + 1);
+            let comment = before[line..].find('#')?;
+            before = &before[..line + comment];
+        }
+    }
+
+    /// The byte behind the colon of an entry of a mapping.
+    pub(super) fn colon(&self, key: Id) -> usize {
+        let end = self.node(key).end;
+        let rest = self.text[end..].find(':');
+        end + rest.map_or(0, |at| at + 1)
+    }
+
+    /// The bytes from where the line before the one that `start` is in ends, to
+    /// the end of the line that `end` is in: whole lines, if nothing stands
+    /// before `start` in its line.
+    pub(super) fn lines(&self, start: usize, end: usize) -> Option<Range<usize>> {
+        let begin = self.line_start(start);
+        let before = &self.text[begin..start];
+        if !before.bytes().all(|one| one == b' ') {
+            return None;
+        }
+        let end = self.line_end(end);
+        let above = &self.text[..begin];
+        let Some(above) = above.strip_suffix('\n') else {
+            // The first line: its own end goes instead.
+            let rest = &self.text[end..];
+            let newline = rest.len() - rest.trim_start_matches(['\r', '\n']).len();
+            return Some(begin..end + newline.min(2));
+        };
+        Some(above.strip_suffix('\r').unwrap_or(above).len()..end)
+    }
+
+    /// What ends lines in this stream.
+    pub(super) fn newline(&self) -> &'static str {
+        match self.text.find('\n') {
+            Some(at) if self.text[..at].ends_with('\r') => "\r\n",
+            _ => "\n",
+        }
+    }
+}

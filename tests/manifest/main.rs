@@ -1,0 +1,15 @@
+//! `reuseport inject -f` and `eject -f`: the laws on a corpus in every style that
+//! manifests are written in, what comes out of each option, and what is refused.
+//! PyYAML and kubectl are the other readers.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod corpus;
+mod laws;
+mod options;
+mod print;
+mod random;
+mod refusals;
+mod schema;
+mod tools;
