@@ -68,10 +68,22 @@ let
         store
       ];
       # The shim's own place and all that hold it.
-      isBound = lib.any (setting: names setting (above ++ [ shim "${lib.getLib service.reuseport.package}" ])) [
-        "BindPaths"
-        "BindReadOnlyPaths"
-      ];
+      isBound =
+        lib.any
+          (
+            setting:
+            names setting (
+              above
+              ++ [
+                shim
+                "${lib.getLib service.reuseport.package}"
+              ]
+            )
+          )
+          [
+            "BindPaths"
+            "BindReadOnlyPaths"
+          ];
       assigns =
         variable: lib.any (word: builtins.match "[\"']?${variable}=.*" word != null) (words "Environment");
       variables = [ "LD_PRELOAD" ] ++ lib.attrNames (rules.variables service.reuseport);
@@ -83,33 +95,36 @@ let
     if confined.enable or false then
       lib.optional
         (
-          !(confined.fullUnit || lib.elem "${lib.getLib service.reuseport.package}" (map toString confined.packages))
+          !(
+            confined.fullUnit
+            || lib.elem "${lib.getLib service.reuseport.package}" (map toString confined.packages)
+          )
         )
         ''
           confinement.enable hides the shim from it. Set confinement.fullUnit, or add
           systemd.services.${name}.reuseport.package.lib to confinement.packages''
     else
-      lib.optional ((unit ? RootDirectory && toString unit.RootDirectory != "/") && !isBound) ''
-        serviceConfig.RootDirectory hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths''
-      ++ lib.optional (unit ? RootImage && !isBound) ''
-        serviceConfig.RootImage hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths''
-      ++ lib.optional (names "TemporaryFileSystem" (above ++ [ "/" ]) && !isBound) ''
-        serviceConfig.TemporaryFileSystem hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths''
-      ++ lib.optional (names "InaccessiblePaths" (above ++ [ "/" ])) ''
-        serviceConfig.InaccessiblePaths hides the shim from it. Take ${store} and what is above it out of there''
+      lib.optional ((unit ? RootDirectory && toString unit.RootDirectory != "/") && !isBound)
+        "serviceConfig.RootDirectory hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths"
+      ++ lib.optional (
+        unit ? RootImage && !isBound
+      ) "serviceConfig.RootImage hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths"
       ++
-        lib.optional
-          (names "NoExecPaths" (above ++ [ "/" ]) && !names "ExecPaths" (above ++ [ "/" ]))
-          ''
-            serviceConfig.NoExecPaths keeps the loader from mapping the shim. Add ${store} to serviceConfig.ExecPaths''
+        lib.optional (names "TemporaryFileSystem" (above ++ [ "/" ]) && !isBound)
+          "serviceConfig.TemporaryFileSystem hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths"
+      ++
+        lib.optional (names "InaccessiblePaths" (above ++ [ "/" ]))
+          "serviceConfig.InaccessiblePaths hides the shim from it. Take ${store} and what is above it out of there"
+      ++
+        lib.optional (names "NoExecPaths" (above ++ [ "/" ]) && !names "ExecPaths" (above ++ [ "/" ]))
+          "serviceConfig.NoExecPaths keeps the loader from mapping the shim. Add ${store} to serviceConfig.ExecPaths"
       ++ lib.optional isWrapped ''
         serviceConfig.ExecStart is a wrapper of security.wrappers, for which the loader ignores LD_PRELOAD.
         Run the program itself, with serviceConfig.AmbientCapabilities''
       ++ map (variable: ''
         serviceConfig.Environment sets ${variable}, which takes the place of what the option sets.
         Use systemd.services.${name}.environment.${variable}'') (lib.filter assigns variables)
-      ++ map (variable: ''
-        serviceConfig.UnsetEnvironment takes ${variable} away. Take it out of there'') (
+      ++ map (variable: "serviceConfig.UnsetEnvironment takes ${variable} away. Take it out of there") (
         lib.filter (variable: lib.elem variable (words "UnsetEnvironment")) variables
       );
 in

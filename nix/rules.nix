@@ -19,8 +19,7 @@ let
 
   # A decimal number up to `most`, without leading zeros.
   isNumber =
-    most: text:
-    builtins.match "0|[1-9][0-9]{0,4}" text != null && builtins.fromJSON text <= most;
+    most: text: builtins.match "0|[1-9][0-9]{0,4}" text != null && builtins.fromJSON text <= most;
 
   isPortOrRange =
     text:
@@ -32,9 +31,7 @@ let
     if ends == null then
       isNumber 65535 text
     else
-      isNumber 65535 first
-      && isNumber 65535 last
-      && builtins.fromJSON first <= builtins.fromJSON last;
+      isNumber 65535 first && isNumber 65535 last && builtins.fromJSON first <= builtins.fromJSON last;
 
   isIpv4 =
     text:
@@ -57,9 +54,7 @@ let
       count = builtins.length plain + (if isEmbedded then 2 else 0);
     in
     lib.all (group: builtins.match "[0-9a-fA-F]{1,4}" group != null) plain
-    && (
-      if builtins.length halves == 2 then count < 8 else builtins.length halves == 1 && count == 8
-    );
+    && (if builtins.length halves == 2 then count < 8 else builtins.length halves == 1 && count == 8);
 
   isPrefix =
     text:
@@ -74,7 +69,7 @@ let
   isGlob =
     text:
     builtins.match "([^][\\/,[:cntrl:]]|[]]|\\\\[^/,[:cntrl:]]|\\[!?[^/,[:cntrl:]][^]/,[:cntrl:]]*])+" text
-      != null
+    != null
     && builtins.match " .*|.* " text == null;
 
   isInterface =

@@ -5,7 +5,6 @@
   injectImage,
 }:
 let
-  inherit (pkgs) lib;
   image = pkgs.dockerTools.buildImage {
     name = "twice";
     tag = "1";

@@ -9,20 +9,18 @@ let
   shim = "${lib.getLib package}/lib/libreuseport.so";
   command = "/bin/sh -c 'exit 0'";
 
-  plain =
-    services:
-    {
-      systemd.services = lib.mapAttrs (
-        _: service:
-        service
-        // {
-          serviceConfig = {
-            ExecStart = command;
-          }
-          // service.serviceConfig or { };
+  plain = services: {
+    systemd.services = lib.mapAttrs (
+      _: service:
+      service
+      // {
+        serviceConfig = {
+          ExecStart = command;
         }
-      ) services;
-    };
+        // service.serviceConfig or { };
+      }
+    ) services;
+  };
   with' =
     services: more:
     evaluate [
@@ -46,8 +44,14 @@ let
         one: !one.assertion && builtins.match "systemd.services.web.reuseport.*" one.message != null
       ) config.assertions
     );
-  refusals = service: complaints (of { web = on // service; });
-  says = text: map (message: builtins.match ".*${text}.*" (lib.replaceStrings [ "\n" ] [ " " ] message) != null);
+  refusals =
+    service:
+    complaints (of {
+      web = on // service;
+    });
+  says =
+    text:
+    map (message: builtins.match ".*${text}.*" (lib.replaceStrings [ "\n" ] [ " " ] message) != null);
   on.reuseport.enable = true;
 
   everything.reuseport = {
@@ -131,7 +135,13 @@ in
     };
 
     specifiers-are-quoted = {
-      actual = (environment { web.reuseport = { enable = true; program = "a%n*"; }; }).LIBREUSEPORT_PROGRAM;
+      actual =
+        (environment {
+          web.reuseport = {
+            enable = true;
+            program = "a%n*";
+          };
+        }).LIBREUSEPORT_PROGRAM;
       expected = "a%%n*";
     };
 
@@ -164,27 +174,45 @@ in
     };
 
     joined = {
-      actual = environment { web = on // { environment.LD_PRELOAD = "/other.so"; }; };
+      actual = environment {
+        web = on // {
+          environment.LD_PRELOAD = "/other.so";
+        };
+      };
       expected.LD_PRELOAD = "/other.so:${shim}";
     };
 
     joined-with-every-services = {
-      actual = variables (with' { web = on; } { systemd.globalEnvironment.LD_PRELOAD = "/global.so"; }) "web";
+      actual = variables (with' { web = on; } {
+        systemd.globalEnvironment.LD_PRELOAD = "/global.so";
+      }) "web";
       expected.LD_PRELOAD = "/global.so:${shim}";
     };
 
     joined-once = {
-      actual = environment { web = on // { environment.LD_PRELOAD = "${shim} /other.so"; }; };
+      actual = environment {
+        web = on // {
+          environment.LD_PRELOAD = "${shim} /other.so";
+        };
+      };
       expected.LD_PRELOAD = "${shim} /other.so";
     };
 
     joined-with-nothing = {
-      actual = environment { web = on // { environment.LD_PRELOAD = null; }; };
+      actual = environment {
+        web = on // {
+          environment.LD_PRELOAD = null;
+        };
+      };
       expected.LD_PRELOAD = shim;
     };
 
     a-variable-of-the-users-stays = {
-      actual = environment { web = on // { environment.LIBREUSEPORT_PORT = "80"; }; };
+      actual = environment {
+        web = on // {
+          environment.LIBREUSEPORT_PORT = "80";
+        };
+      };
       expected = {
         LD_PRELOAD = shim;
         LIBREUSEPORT_PORT = "80";
@@ -198,14 +226,22 @@ in
 
     confinement = {
       actual = says "confinement.enable hides the shim" (refusals {
-        confinement = { enable = true; fullUnit = false; packages = [ ]; };
+        confinement = {
+          enable = true;
+          fullUnit = false;
+          packages = [ ];
+        };
       });
       expected = [ true ];
     };
 
     confinement-with-the-shim = {
       actual = refusals {
-        confinement = { enable = true; fullUnit = false; packages = [ (lib.getLib package) ]; };
+        confinement = {
+          enable = true;
+          fullUnit = false;
+          packages = [ (lib.getLib package) ];
+        };
       };
       expected = [ ];
     };
@@ -243,13 +279,18 @@ in
 
     inaccessible = {
       actual = says "serviceConfig.InaccessiblePaths" (refusals {
-        serviceConfig.InaccessiblePaths = [ "/home" "-/nix" ];
+        serviceConfig.InaccessiblePaths = [
+          "/home"
+          "-/nix"
+        ];
       });
       expected = [ true ];
     };
 
     not-executable = {
-      actual = says "serviceConfig.NoExecPaths" (refusals { serviceConfig.NoExecPaths = "/"; });
+      actual = says "serviceConfig.NoExecPaths" (refusals {
+        serviceConfig.NoExecPaths = "/";
+      });
       expected = [ true ];
     };
 
@@ -272,7 +313,10 @@ in
 
     set-by-service-config = {
       actual = says "serviceConfig.Environment sets LD_PRELOAD" (refusals {
-        serviceConfig.Environment = [ "A=1" "\"LD_PRELOAD=/other.so\"" ];
+        serviceConfig.Environment = [
+          "A=1"
+          "\"LD_PRELOAD=/other.so\""
+        ];
       });
       expected = [ true ];
     };
@@ -285,14 +329,19 @@ in
     };
 
     bound-by-systemd = {
-      actual = map (text: builtins.match ".*sockets.web.socketConfig.ReusePort = true.*" (lib.replaceStrings [ "\n" ] [ " " ] text) != null) (
-        (with' { web = on; } { systemd.sockets.web.listenStreams = [ "80" ]; }).warnings
-      );
+      actual = map (
+        text:
+        builtins.match ".*sockets.web.socketConfig.ReusePort = true.*" (
+          lib.replaceStrings [ "\n" ] [ " " ] text
+        ) != null
+      ) ((with' { web = on; } { systemd.sockets.web.listenStreams = [ "80" ]; }).warnings);
       expected = [ true ];
     };
 
     the-command = {
-      actual = lib.elem package (with' { } { programs.reuseport.enable = true; }).environment.systemPackages;
+      actual =
+        lib.elem package
+          (with' { } { programs.reuseport.enable = true; }).environment.systemPackages;
       expected = true;
     };
   };

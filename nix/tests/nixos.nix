@@ -58,6 +58,7 @@ in
               type = types.attrsOf types.unspecified;
               default = { };
             };
+            wantedBy = any [ ];
             confinement = any {
               enable = false;
               fullUnit = false;

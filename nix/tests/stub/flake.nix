@@ -2,7 +2,7 @@
   description = "A stand-in for nixpkgs";
 
   outputs =
-    { self }:
+    _:
     let
       lib = import ./lib.nix;
     in

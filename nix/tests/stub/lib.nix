@@ -187,8 +187,7 @@ let
       leaf "integer between ${toString low} and ${toString high} (both inclusive)" (
         value: builtins.isInt value && value >= low && value <= high
       );
-    enum =
-      values: leaf "one of ${concatMapStringsSep ", " toJSON values}" (value: elem value values);
+    enum = values: leaf "one of ${concatMapStringsSep ", " toJSON values}" (value: elem value values);
     strMatching =
       pattern:
       leaf "string matching the pattern ${pattern}" (
@@ -198,10 +197,10 @@ let
       type:
       leaf "null or ${type.description}" (value: value == null || type.check value)
       // {
-        merge = loc: definitions: if elem null definitions then one loc definitions else type.merge loc definitions;
+        merge =
+          loc: definitions: if elem null definitions then one loc definitions else type.merge loc definitions;
       };
-    either =
-      a: b: leaf "${a.description} or ${b.description}" (value: a.check value || b.check value);
+    either = a: b: leaf "${a.description} or ${b.description}" (value: a.check value || b.check value);
     oneOf = list: foldl' types.either (head list) (tail list);
     addCheck = type: test: type // { check = value: type.check value && test value; };
     coercedTo =
@@ -209,9 +208,7 @@ let
       let
         coerced = value: if from.check value then coerce value else value;
       in
-      leaf "${to.description} or ${from.description} convertible to it" (
-        value: to.check (coerced value)
-      )
+      leaf "${to.description} or ${from.description} convertible to it" (value: to.check (coerced value))
       // {
         merge = loc: definitions: to.merge loc (map coerced definitions);
       };
@@ -328,9 +325,10 @@ let
               module
             else
               head (load (import module));
-          isFull = value ? options || value ? config || value ? imports;
+          isFull = value ? options || value ? config;
         in
-        [ (if isFull then value else { config = value; }) ] ++ concatMap load (value.imports or [ ]);
+        [ (if isFull then value else { config = removeAttrs value [ "imports" ]; }) ]
+        ++ concatMap load (value.imports or [ ]);
       loaded = concatMap load modules;
       options = mergeOptions prefix (map (module: module.options or { }) loaded);
       fill =
@@ -345,7 +343,9 @@ let
             name: option:
             let
               here = loc ++ [ name ];
-              given = concatMap (definition: if definition ? ${name} then [ definition.${name} ] else [ ]) definitions;
+              given = concatMap (
+                definition: if definition ? ${name} then [ definition.${name} ] else [ ]
+              ) definitions;
               values = map (checked here option.type) (concatMap discharge given);
               value =
                 if values != [ ] then

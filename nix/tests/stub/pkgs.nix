@@ -32,8 +32,10 @@ let
           "pipefail"
           "-c"
           ''
-            export PATH=${lib.concatMapStringsSep ":" (input: "${input}/bin") (attributes.nativeBuildInputs or [ ])}:${host.path}
-            export CC=cc CARGO_HOME=${host.cargoHome} RUSTUP_HOME=${host.rustupHome} TMPDIR=$NIX_BUILD_TOP
+            export PATH=${
+              lib.concatMapStringsSep ":" (input: "${input}/bin") (attributes.nativeBuildInputs or [ ])
+            }:${host.path}
+            export CARGO_HOME=${host.cargoHome} RUSTUP_HOME=${host.rustupHome} TMPDIR=$NIX_BUILD_TOP
             runHook() { :; }
             ${script}
             exit 0
@@ -72,6 +74,7 @@ let
         cp "$built/cargo/debug/${attributes.pname}" "$out/bin"
         strip --strip-debug "$out/bin/${attributes.pname}"
 
+        CC=cc
         cp -r "$src/." work
         chmod -R u+w work
         cd work
@@ -81,6 +84,7 @@ let
       ''
     // {
       inherit (attributes) pname version;
+      inherit stdenv;
       overrideAttrs = change: buildRustPackage (attributes // change attributes);
     };
 
@@ -93,12 +97,16 @@ let
       inherit buildRustPackage;
     };
     runCommand = run;
-    runCommandCC = run;
+    runCommandCC =
+      name: attributes: script:
+      run name attributes "CC=cc\n${script}";
     writeText = name: text: run name { inherit text; } ''printf %s "$text" >$out'';
-    mkShell = attributes: run "shell" { } "echo >$out";
+    mkShell = _: run "shell" { } "echo >$out";
     installShellFiles = tool "install-shell-files";
     clippy = tool "clippy";
+    curl = tool "curl";
     lld = tool "lld";
+    python3 = tool "python3";
     rustfmt = tool "rustfmt";
     nixfmt-tree = tool "nixfmt-tree" // {
       meta.mainProgram = "treefmt";
