@@ -114,11 +114,11 @@ fn prepare_stub(own: &Path) -> PathBuf {
         env::var_os(name).map_or_else(home, PathBuf::from)
     };
     let host = format!(
-        "{{\n  path = {:?};\n  cargoHome = {:?};\n  rustupHome = {:?};\n  target = {:?};\n}}\n",
+        "{{\n  path = \"{}\";\n  cargoHome = \"{}\";\n  rustupHome = \"{}\";\n  target = \"{}\";\n}}\n",
         env::var("PATH").expect("a PATH"),
-        variable("CARGO_HOME", ".cargo"),
-        variable("RUSTUP_HOME", ".rustup"),
-        target(),
+        variable("CARGO_HOME", ".cargo").display(),
+        variable("RUSTUP_HOME", ".rustup").display(),
+        target().display(),
     );
     fs::write(stub.join("host.nix"), host).expect("written");
     stub
