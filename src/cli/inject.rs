@@ -33,8 +33,6 @@ use crate::image::{Platform, Reference};
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    rules: RuleFlags,
-    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     transport: Transport,
@@ -61,6 +59,9 @@ pub(super) struct Arguments {
         conflicts_with = "unit"
     )]
     target: Option<String>,
+    // Last, since its heading is that of all that follows.
+    #[command(flatten)]
+    rules: RuleFlags,
 }
 
 pub(super) fn run(arguments: Arguments) -> u8 {
@@ -153,11 +154,11 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
             notices,
         )
     };
-    // Without a look at the layers: whether it can be done at all.
-    transform(&Vec::new(), &mut Vec::new())?;
     let (first, checks) = if no_check {
         (Vec::new(), Value::Null)
     } else {
+        // Before layers are read: whether it can be done at all.
+        transform(&Vec::new(), &mut Vec::new())?;
         checked(target, &read, force, skip_unsupported)?
     };
     let mut notices = Vec::new();

@@ -167,6 +167,11 @@ impl Trial {
         };
         for one in &mut found.findings {
             one.severity = one.severity.min(worst);
+            // How to find out: that has just been done.
+            one.hint = one
+                .hint
+                .take()
+                .filter(|hint| !hint.contains("check --live"));
         }
         found.findings.splice(0..0, self.findings.iter().cloned());
         self.write(&mut found.more);

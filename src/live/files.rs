@@ -76,7 +76,7 @@ pub(super) fn isolate(is_user: bool) -> Result<Vec<String>, Refusal> {
     let root = stage.join("root");
     fs::create_dir(&root).map_err(failed)?;
     let shared = open(Path::new(SHARED)).ok().filter(|_| is_user);
-    cover.all(&root).map_err(failed)?;
+    cover.all(&root)?;
     if let Some(shared) = shared {
         // Where that is not possible, it is as the rest: not to be written.
         let target = root.join(SHARED.trim_start_matches('/'));
@@ -192,7 +192,10 @@ struct Cover {
 
 impl Cover {
     /// Puts all mounts below `root`, in the order in which they were made.
-    fn all(&mut self, root: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Without `/` and `/proc` there can be no trial.
+    fn all(&mut self, root: &Path) -> Result<(), Refusal> {
         for mounted in std::mem::take(&mut self.mounts) {
             let Mounted { mount, file } = &mounted;
             let target = root.join(mount.path.strip_prefix("/").unwrap_or(&mount.path));
@@ -207,7 +210,9 @@ impl Cover {
                         _ => mount_bind_recursive(through(file), &target).map_err(Into::into),
                     })
                 }
-                Treatment::Bind => Ok(mount_bind_recursive(through(file), &target)?),
+                Treatment::Bind => {
+                    mount_bind_recursive(through(file), &target).map_err(io::Error::from)
+                }
                 Treatment::BindReadOnly => read_only(file, &target),
                 // Not bound, where that is possible: its sockets and pipes would
                 // still lead to whoever listens there on the machine.
@@ -224,7 +229,10 @@ impl Cover {
                 }),
             };
             match done {
-                Err(error) if is_root || mount.path == Path::new("/proc") => return Err(error),
+                Err(error) if is_root => return Err(refused("an overlay of /", &error)),
+                Err(error) if mount.path == Path::new("/proc") => {
+                    return Err(refused("a new /proc", &error));
+                }
                 Err(error) => self.notes.push(left_out(&mount.path, &error)),
                 Ok(()) => {}
             }

@@ -56,10 +56,6 @@ pub struct Elf {
 }
 
 /// The functions of interest that a file takes from others.
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each says of one function whether it is there"
-)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Imports {
