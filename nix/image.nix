@@ -17,7 +17,7 @@ let
         '';
       };
       name = lib.mkOption {
-        type = types.strMatching "[a-z0-9]+([._/:-]+[a-z0-9]+)*";
+        type = types.strMatching "([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*";
         default =
           arguments.image.imageName
             or (throw "injectImage.name: the image does not say its name; give what the result is to be called");

@@ -49,7 +49,10 @@ let
     name: service:
     let
       unit = service.serviceConfig;
-      shim = shimOf service.reuseport.package;
+      shim = lib.getLib service.reuseport.package;
+      confinement = service.confinement or { enable = false; };
+      variables = [ "LD_PRELOAD" ] ++ lib.attrNames (rules.variables service.reuseport);
+
       # A setting's words, whether it is one text or several.
       words =
         setting:
@@ -62,70 +65,58 @@ let
         map (word: lib.head (lib.splitString ":" (lib.removePrefix "+" (lib.removePrefix "-" word)))) (
           words setting
         );
-      names = setting: places: lib.any (path: lib.elem path places) (paths setting);
-      above = [
+      hasOneOf = places: setting: lib.any (path: lib.elem path places) (paths setting);
+
+      holdTheStore = [
         "/nix"
         store
       ];
-      # The shim's own place and all that hold it.
-      isBound =
-        lib.any
-          (
-            setting:
-            names setting (
-              above
-              ++ [
-                shim
-                "${lib.getLib service.reuseport.package}"
-              ]
-            )
-          )
-          [
-            "BindPaths"
-            "BindReadOnlyPaths"
-          ];
-      assigns =
+      coversTheStore = hasOneOf (holdTheStore ++ [ "/" ]);
+      bindsTheShim = hasOneOf (
+        holdTheStore
+        ++ [
+          "${shim}"
+          (shimOf shim)
+        ]
+      );
+      isBound = bindsTheShim "BindPaths" || bindsTheShim "BindReadOnlyPaths";
+      isConfinedWithIt = confinement.fullUnit || lib.elem "${shim}" (map toString confinement.packages);
+      hasRoot = setting: unit ? ${setting} && toString unit.${setting} != "/";
+      isAssigned =
         variable: lib.any (word: builtins.match "[\"']?${variable}=.*" word != null) (words "Environment");
-      variables = [ "LD_PRELOAD" ] ++ lib.attrNames (rules.variables service.reuseport);
-      isWrapped = lib.any (
-        command: builtins.match "[-@:+!|]*/run/wrappers/bin/.*" (toString command) != null
-      ) (lib.toList (unit.ExecStart or [ ]));
-      confined = service.confinement or { };
+      isUnset = variable: lib.elem variable (words "UnsetEnvironment");
+      isWrapper = command: builtins.match "[-@:+!|]*/run/wrappers/bin/.*" (toString command) != null;
+
+      hides =
+        setting:
+        "serviceConfig.${setting} hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths";
     in
-    if confined.enable or false then
-      lib.optional
-        (
-          !(
-            confined.fullUnit
-            || lib.elem "${lib.getLib service.reuseport.package}" (map toString confined.packages)
-          )
-        )
-        ''
-          confinement.enable hides the shim from it. Set confinement.fullUnit, or add
-          systemd.services.${name}.reuseport.package.lib to confinement.packages''
+    if confinement.enable then
+      lib.optional (!isConfinedWithIt) ''
+        confinement.enable hides the shim from it. Set confinement.fullUnit, or add
+        systemd.services.${name}.reuseport.package.lib to confinement.packages''
     else
-      lib.optional ((unit ? RootDirectory && toString unit.RootDirectory != "/") && !isBound)
-        "serviceConfig.RootDirectory hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths"
-      ++ lib.optional (
-        unit ? RootImage && !isBound
-      ) "serviceConfig.RootImage hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths"
+      map hides (
+        lib.optionals (!isBound) (
+          lib.filter hasRoot [
+            "RootDirectory"
+            "RootImage"
+          ]
+          ++ lib.filter coversTheStore [ "TemporaryFileSystem" ]
+        )
+      )
+      ++ lib.optional (coversTheStore "InaccessiblePaths") "serviceConfig.InaccessiblePaths hides the shim from it. Take ${store} and what is above it out of there"
       ++
-        lib.optional (names "TemporaryFileSystem" (above ++ [ "/" ]) && !isBound)
-          "serviceConfig.TemporaryFileSystem hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths"
-      ++
-        lib.optional (names "InaccessiblePaths" (above ++ [ "/" ]))
-          "serviceConfig.InaccessiblePaths hides the shim from it. Take ${store} and what is above it out of there"
-      ++
-        lib.optional (names "NoExecPaths" (above ++ [ "/" ]) && !names "ExecPaths" (above ++ [ "/" ]))
+        lib.optional (coversTheStore "NoExecPaths" && !coversTheStore "ExecPaths")
           "serviceConfig.NoExecPaths keeps the loader from mapping the shim. Add ${store} to serviceConfig.ExecPaths"
-      ++ lib.optional isWrapped ''
+      ++ lib.optional (lib.any isWrapper (lib.toList (unit.ExecStart or [ ]))) ''
         serviceConfig.ExecStart is a wrapper of security.wrappers, for which the loader ignores LD_PRELOAD.
         Run the program itself, with serviceConfig.AmbientCapabilities''
       ++ map (variable: ''
         serviceConfig.Environment sets ${variable}, which takes the place of what the option sets.
-        Use systemd.services.${name}.environment.${variable}'') (lib.filter assigns variables)
+        Use systemd.services.${name}.environment.${variable}'') (lib.filter isAssigned variables)
       ++ map (variable: "serviceConfig.UnsetEnvironment takes ${variable} away. Take it out of there") (
-        lib.filter (variable: lib.elem variable (words "UnsetEnvironment")) variables
+        lib.filter isUnset variables
       );
 in
 {

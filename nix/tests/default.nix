@@ -35,19 +35,20 @@ in
   package = reuseport;
 
   # The units that the module writes, once every case is as expected.
-  module =
+  module = pkgs.runCommand "reuseport-module-test" { } (
     if failed != { } then
       throw "the module: ${builtins.toJSON failed}"
     else if taken != { } then
       throw "the module takes: ${toString (lib.attrNames taken)}"
     else
-      pkgs.runCommand "reuseport-module-test" { } ''
+      ''
         mkdir "$out"
         ${lib.concatMapStringsSep "\n" (
           name: "cp ${pkgs.writeText name module.units.${name}} \"$out/${name}\""
         ) (lib.attrNames module.units)}
         cp ${module.cdi} "$out/cdi.json"
-      '';
+      ''
+  );
 
   image = import ./image.nix {
     inherit pkgs packages;

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::lab::{Nix, SYSTEM, lab, root};
-use crate::support::run;
+use crate::support::{output, run};
 
 /// Processes that do not outlive the test.
 struct Copies(Vec<Child>);
@@ -122,6 +122,9 @@ fn builds_and_runs_a_server_twice_on_one_port() {
             "{}",
             shim.display()
         );
+        let mut closure = nix.command(&["path-info", "--recursive"]);
+        let closure = output(closure.arg(&shim));
+        assert_eq!(closure.lines().count(), 1, "the shim needs: {closure}");
         runs_twice(nix, ".#reuseport");
         runs_twice(nix, ".");
     }

@@ -32,6 +32,21 @@ let
     name = "twice";
     tag = "1-reuseport";
   };
+  # What writes the archive on its standard output, as streamLayeredImage gives.
+  stream = inject {
+    image =
+      pkgs.runCommand "stream"
+        {
+          passthru = {
+            inherit (image) imageName imageTag;
+            isExe = true;
+          };
+        }
+        ''
+          printf '#!/bin/sh\ngzip -dc %s\n' ${image} >"$out"
+          chmod +x "$out"
+        '';
+  };
 in
 pkgs.runCommand "reuseport-image-test"
   {
@@ -41,7 +56,9 @@ pkgs.runCommand "reuseport-image-test"
     cmp ${one} ${other}
     reuseport validate docker-archive:${one}:${one.imageName}:${one.imageTag}
     reuseport validate oci:${layout}:${layout.imageTag}
+    reuseport validate docker-archive:${stream}:${stream.imageName}:${stream.imageTag}
     mkdir "$out"
+    ln -s ${image} "$out/source"
     ln -s ${one} "$out/archive"
     ln -s ${layout} "$out/layout"
   ''

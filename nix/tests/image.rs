@@ -2,12 +2,13 @@
 //! that it is sound, is among the flake's checks.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::lab::{SYSTEM, lab};
-use crate::support::{output, run};
+use crate::lab::{SYSTEM, lab, root};
+use crate::support::{output, reuseport, run};
 
 #[test]
 fn an_image_runs_its_program_under_the_shim() {
@@ -68,4 +69,60 @@ fn an_image_runs_its_program_under_the_shim() {
     assert_eq!(program, "/bin/twice");
     assert_eq!(start(&variables).status, Some(0));
     assert_eq!(start(&[]).status, Some(2), "without the shim");
+}
+
+#[test]
+fn an_image_is_the_one_that_the_command_line_makes() {
+    let Some(lab) = lab("an_image_is_the_one_that_the_command_line_makes") else {
+        return;
+    };
+    let (directory, link) = lab.installed().build(&format!("checks.{SYSTEM}.image"));
+    let archive = directory.path().join("archive");
+    let reference = |file| format!("docker-archive:{}", Path::display(file));
+    let outcome = run(reuseport()
+        .args(["inject", "--port=0-65535", "--op=reuseport"])
+        .arg(reference(&link.join("source")))
+        .args(["-t", &format!("{}:twice:1-reuseport", reference(&archive))]));
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    let bytes = |file: &Path| fs::read(file).expect("readable");
+    assert!(bytes(&archive) == bytes(&link.join("archive")));
+}
+
+#[test]
+fn a_wrong_argument_is_refused_by_name() {
+    let Some(lab) = lab("a_wrong_argument_is_refused_by_name") else {
+        return;
+    };
+    for (arguments, name, allowed) in [
+        (
+            "name = \"web\"; port = \"http\";",
+            "injectImage.port",
+            "range of ports",
+        ),
+        (
+            "name = \"web\"; ports = 80;",
+            "injectImage.ports",
+            "does not exist",
+        ),
+        ("name = \"web\"; check = 1;", "injectImage.check", "boolean"),
+        (
+            "name = \"web\"; tag = \"a b\";",
+            "injectImage.tag",
+            "matching the pattern",
+        ),
+        ("", "injectImage.name", "what the result is to be called"),
+    ] {
+        let outcome = lab.installed().evaluate(&format!(
+            "(import {}/nix/image.nix pkgs {{
+               image = package;
+               inherit package;
+               {arguments}
+             }}).drvPath",
+            root().display()
+        ));
+        assert_eq!(outcome.status, Some(1), "{arguments} {}", outcome.stdout);
+        for part in [name, allowed] {
+            assert!(outcome.stderr.contains(part), "{}", outcome.stderr);
+        }
+    }
 }

@@ -37,13 +37,11 @@ let
   );
   variables = config: name: ours config.systemd.services.${name}.environment;
   environment = services: variables (of services) "web";
+  # Those of ours: NixOS has more to say of a machine without a disk.
+  isOurs = lib.hasPrefix "systemd.services.web.reuseport";
   complaints =
     config:
-    map (one: one.message) (
-      lib.filter (
-        one: !one.assertion && builtins.match "systemd.services.web.reuseport.*" one.message != null
-      ) config.assertions
-    );
+    map (one: one.message) (lib.filter (one: isOurs one.message && !one.assertion) config.assertions);
   refusals =
     service:
     complaints (of {
@@ -329,12 +327,9 @@ in
     };
 
     bound-by-systemd = {
-      actual = map (
-        text:
-        builtins.match ".*sockets.web.socketConfig.ReusePort = true.*" (
-          lib.replaceStrings [ "\n" ] [ " " ] text
-        ) != null
-      ) ((with' { web = on; } { systemd.sockets.web.listenStreams = [ "80" ]; }).warnings);
+      actual = says "sockets.web.socketConfig.ReusePort = true" (
+        lib.filter isOurs (with' { web = on; } { systemd.sockets.web.listenStreams = [ "80" ]; }).warnings
+      );
       expected = [ true ];
     };
 
