@@ -1,6 +1,7 @@
 {
   lib,
   stdenv,
+  buildPackages,
   rustPlatform,
   installShellFiles,
   lld,
@@ -43,7 +44,10 @@ rustPlatform.buildRustPackage {
   # build has no such output; the shim that it carries is for other programs.
   outputs = [ "out" ] ++ lib.optional (!isStatic) "lib";
 
-  # The linker of the shim; GNU's makes a larger one.
+  # shim/build compiles a program that runs on the machine that builds.
+  depsBuildBuild = [ buildPackages.stdenv.cc ];
+
+  # lld links the shim; GNU's linker makes a larger one.
   nativeBuildInputs = [
     installShellFiles
     lld

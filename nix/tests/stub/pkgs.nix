@@ -96,6 +96,7 @@ let
     rustPlatform = {
       inherit buildRustPackage;
     };
+    buildPackages.stdenv.cc = tool "cc";
     runCommand = run;
     runCommandCC =
       name: attributes: script:
