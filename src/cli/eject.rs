@@ -91,7 +91,11 @@ fn eject(target: &str, output: &Output, transport: &Transport) -> Result<u8, Ref
                 "the image {base} that the shim was put into is not there: \
                  this one has its config and layers, and another digest"
             ),
-            None => "it was built on an image with the shim: its own layers stay".into(),
+            None => {
+                "what the shim was put into is not recorded: it has no history, or was built on \
+                     an image with the shim; its own layers stay"
+                    .into()
+            }
         };
         image::say(&format_args!("reuseport: note: {target}: {note}"));
     }
