@@ -34,7 +34,7 @@ const LATE: Duration = Duration::from_secs(1);
 const HOPELESS: Duration = Duration::from_millis(1500);
 
 /// How long the traffic may take.
-const TRAFFIC: Duration = Duration::from_secs(8);
+const TRAFFIC: Duration = Duration::from_secs(15);
 
 /// How long copies that run on the machine's own files have for ending in order.
 const GRACE: Duration = Duration::from_secs(3);

@@ -198,7 +198,7 @@ fn stage(step: &str, order: &impl Serialize) -> io::Result<Command> {
 
 /// How long the trial may take beyond its own limit: for mounting, for traffic
 /// and for ending the copies.
-const SLACK: Duration = Duration::from_secs(20);
+const SLACK: Duration = Duration::from_secs(30);
 
 /// Longer than any report.
 const LONGEST: u64 = 16 << 20;

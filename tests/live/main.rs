@@ -82,14 +82,16 @@ fn codes(answer: &Value) -> Vec<&str> {
     weighty.filter_map(|one| one["code"].as_str()).collect()
 }
 
-/// The sum of what the copies got at each address, where both got something.
-fn sums(answer: &Value) -> Vec<u64> {
+/// To how many addresses there was traffic, of which both copies got a part. How
+/// much of the 200 is sent depends on how busy the machine is.
+fn reached(answer: &Value) -> usize {
     let traffic = answer["live"]["traffic"].as_array().expect("traffic");
-    let sum = |one: &Value| {
+    for one in traffic {
         let counts = one["counts"].as_array().expect("counts");
         let counts: Vec<u64> = counts.iter().filter_map(Value::as_u64).collect();
+        let sum: u64 = counts.iter().sum();
         assert!(counts.iter().all(|count| *count > 0), "{one}");
-        counts.iter().sum()
-    };
-    traffic.iter().map(sum).collect()
+        assert!((30..=200).contains(&sum), "{one}");
+    }
+    traffic.len()
 }
