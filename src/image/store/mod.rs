@@ -1,6 +1,7 @@
 //! The interface of a store. Stores do the I/O, and nothing else: what an image
 //! becomes is decided by pure functions in between.
 
+pub(super) mod abandoned;
 mod archive;
 mod archive_writer;
 mod directory;
