@@ -3,15 +3,15 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use super::report::escaped;
+use super::digest_file::DigestFile;
+use super::report::{escaped, escaped_json};
 use super::{answer, complain, status};
 use crate::image::check::{Checked, shared};
 use crate::image::contents::{self, Content, Picture};
@@ -94,6 +94,8 @@ impl Transport {
 pub(super) struct Refusal {
     pub(super) message: String,
     pub(super) status: u8,
+    /// What is printed all the same: the object of `--json`.
+    answer: Option<Value>,
 }
 
 impl Refusal {
@@ -102,6 +104,7 @@ impl Refusal {
         Self {
             message: message.to_string(),
             status: status::FAULT,
+            answer: None,
         }
     }
 
@@ -109,11 +112,30 @@ impl Refusal {
         Self {
             message: message.to_string(),
             status: status::NO,
+            answer: None,
+        }
+    }
+
+    /// The refusal of an image whose checks, as JSON, say that the shim would not
+    /// act in `names`.
+    pub(super) fn of_check(source: &str, names: &[String], checks: &Value, json: bool) -> Self {
+        let message = format!(
+            "{}: the shim would not act there; --force puts it in all the same",
+            names.join(", ")
+        );
+        let answer = json!({"source": source, "error": message, "checks": checks});
+        Self {
+            answer: json.then_some(answer),
+            ..Self::no(message)
         }
     }
 
     pub(super) fn say(&self) -> u8 {
-        complain(&escaped_lines(&self.message), self.status)
+        let status = complain(&escaped_lines(&self.message), self.status);
+        match &self.answer {
+            Some(object) => print_json(object).max(status),
+            None => status,
+        }
     }
 }
 
@@ -241,33 +263,34 @@ pub(super) fn finish(
         return Err(Refusal::fault("there is nothing to write"));
     };
     if output.dry_run {
-        let text = if output.json {
-            summary(read, new, destination, digest, more)
+        return Ok(if output.json {
+            print_json(&summary(read, new, destination, digest, more))
         } else {
-            difference(&read.content, new)
-        };
-        return Ok(answer(escaped_lines(&text).as_bytes()));
+            print(&difference(&read.content, new))
+        });
     }
+    let digest_file = DigestFile::open(output.digest_file.as_deref())?;
     let target = store::create(destination, &read.client)?;
     let written = {
         let mut source = read.source.borrow_mut();
         contents::write(new, source.as_mut(), target)?
     };
-    if let Some(path) = &output.digest_file {
-        write_digest(path, digest)
-            .map_err(|error| Refusal::fault(format_args!("{}: {error}", path.display())))?;
-    }
-    let text = if output.json {
-        summary(read, new, &written, digest, more)
+    digest_file.write(digest)?;
+    Ok(if output.json {
+        print_json(&summary(read, new, &written, digest, more))
     } else {
-        format!("{}\n", written.line(digest))
-    };
-    Ok(answer(escaped_lines(&text).as_bytes()))
+        print(&format!("{}\n", written.line(digest)))
+    })
 }
 
 /// Prints `text`, in which nothing moves the terminal.
 pub(super) fn print(text: &str) -> u8 {
     answer(escaped_lines(text).as_bytes())
+}
+
+/// Prints a JSON object, in which nothing moves the terminal either.
+pub(super) fn print_json(object: &Value) -> u8 {
+    answer(escaped_json(&format!("{object:#}\n")).as_bytes())
 }
 
 /// Prints what was done in an engine, which made `made`.
@@ -277,14 +300,10 @@ pub(super) fn finish_engine(
     made: &Inspected,
     output: &Output,
     more: Value,
-) -> Result<u8, Refusal> {
-    if let Some(path) = &output.digest_file {
-        write_digest(path, &made.id)
-            .map_err(|error| Refusal::fault(format_args!("{}: {error}", path.display())))?;
-    }
+) -> u8 {
     let line = destination.line(&made.id);
     if !output.json {
-        return Ok(print(&format!("{line}\n")));
+        return print(&format!("{line}\n"));
     }
     let digest = made.id.to_string();
     let image = json!({"platform": made.platform().to_string(), "digest": digest});
@@ -298,11 +317,7 @@ pub(super) fn finish_engine(
     if let (Some(all), Value::Object(more)) = (summary.as_object_mut(), more) {
         all.extend(more);
     }
-    Ok(print(&format!("{summary:#}\n")))
-}
-
-fn write_digest(path: &Path, digest: &Digest) -> io::Result<()> {
-    fs::write(path, digest.to_string())
+    print_json(&summary)
 }
 
 /// The object of `--json`.
@@ -312,7 +327,7 @@ fn summary(
     destination: &Reference,
     digest: &Digest,
     more: Value,
-) -> String {
+) -> Value {
     let images = new.images();
     let images: Vec<Value> = images
         .iter()
@@ -333,7 +348,7 @@ fn summary(
     if let (Some(all), Value::Object(more)) = (summary.as_object_mut(), more) {
         all.extend(more);
     }
-    format!("{summary:#}\n")
+    summary
 }
 
 /// What changes between two images or indexes, as a diff of the configs and of the

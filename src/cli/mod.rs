@@ -3,6 +3,7 @@
 mod bundle;
 mod cdi;
 mod check;
+mod digest_file;
 mod eject;
 mod engine;
 mod found;
