@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::digest_file::DigestFile;
 use super::image::{self, Output, Refusal, SUFFIX};
+use super::progress::progress;
 use super::report::{findings_json, write_findings, write_verdict};
 use crate::finding::Verdict;
 use crate::image::check::judge;
@@ -47,7 +48,7 @@ struct Asked {
 }
 
 fn ask(name: &Name, output: &Output) -> Result<Asked, Refusal> {
-    let engine = Engine::find()?;
+    let engine = Engine::find()?.watched_by(progress());
     let name = spelt(name);
     let image = engine.image(&name)?;
     let own = image.platform();

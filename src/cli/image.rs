@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use super::digest_file::DigestFile;
+use super::progress::progress;
 use super::report::{escaped, escaped_json};
 use super::{answer, complain, status};
 use crate::image::check::{Checked, shared};
@@ -20,6 +21,7 @@ use crate::image::engine::{Engine, spelt};
 use crate::image::error::Error;
 use crate::image::registry::{Client, Options};
 use crate::image::store;
+use crate::image::transfer;
 use crate::image::tree::Shared;
 use crate::image::{Digest, Platform, Reference};
 
@@ -85,6 +87,7 @@ impl Transport {
         Client::new(Options {
             plain_http: self.plain_http,
             ca_file: self.ca_file.clone(),
+            progress: progress(),
             ..Options::from_environment()
         })
     }
@@ -273,7 +276,7 @@ pub(super) fn finish(
     let target = store::create(destination, &read.client)?;
     let written = {
         let mut source = read.source.borrow_mut();
-        contents::write(new, source.as_mut(), target)?
+        transfer::write(new, source.as_mut(), target, read.client.progress())?
     };
     digest_file.write(digest)?;
     Ok(if output.json {

@@ -14,6 +14,7 @@ mod install;
 mod live;
 mod pid;
 mod print;
+mod progress;
 mod report;
 mod rules;
 mod run;

@@ -18,6 +18,7 @@ use crate::image::error::Error;
 use crate::image::layer;
 use crate::image::reference::Reference;
 use crate::image::store::{self, Destination, Item, Source, StoreId, abandoned};
+use crate::image::transfer;
 use crate::image::transform::{self, Request};
 use crate::shim;
 
@@ -74,7 +75,8 @@ impl Engine {
     /// The engine does not give it, or there is no room for it.
     pub fn source(&self, name: &str, image: &Inspected) -> Result<Box<dyn Source>, Error> {
         let (room, path) = room()?;
-        let (format, mut archive) = self.save(name, image)?;
+        let (format, archive) = self.save(name, image)?;
+        let mut archive = self.progress.of(name, None, archive);
         let fail = |source: io::Error| Error::File {
             path: path.clone(),
             source,
@@ -194,7 +196,8 @@ impl Engine {
         name: &str,
     ) -> Result<Inspected, Error> {
         let destination = self.destination(name)?;
-        contents::write(&Content::Image(Box::new(picture)), source, destination)?;
+        let content = Content::Image(Box::new(picture));
+        transfer::write(&content, source, destination, &self.progress)?;
         Ok(self.image(name)?)
     }
 
@@ -282,10 +285,12 @@ impl Destination for Loading {
             source: Box::new(error),
         })?;
         inner.finish(top)?;
-        let mut file = File::open(&archive).map_err(|source| Error::File {
+        let opened = File::open(&archive).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (size, file) = opened.map_err(|source| Error::File {
             path: archive.clone(),
             source,
         })?;
+        let mut file = engine.progress.of(&name, Some(size), file);
         let tag = Leftover::tag(&engine.client, &engine.version, &pending);
         engine.load(&mut file)?;
         // It has been read: the room can be used for something else.
