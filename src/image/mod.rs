@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod json;
 pub mod layer;
+mod node;
 pub mod packing;
 mod path;
 pub mod platform;

@@ -96,6 +96,16 @@ mod most {
 }
 
 impl Elf {
+    /// How many bytes the names in it have.
+    pub(crate) fn named(&self) -> u64 {
+        let paths = self.rpath.iter().chain(&self.runpath);
+        self.needed
+            .iter()
+            .chain(paths)
+            .map(|name| name.len() as u64)
+            .sum()
+    }
+
     /// Reads what `file` says of itself. Of its content only some kilobytes are
     /// read, and a few megabytes of names at most, whatever it claims.
     ///
