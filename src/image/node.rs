@@ -10,27 +10,26 @@ use thiserror::Error;
 use super::tar;
 use crate::program::{Elf, Status};
 
-/// The most entries of all layers that are read. What has more is refused.
-const MOST_ENTRIES: u64 = 900_000;
+/// The most bytes that the entries of all layers and what links lead to take: some
+/// 900,000 files. Layers with more are refused.
+const MOST_ENTRIES: u64 = 56 << 20;
 
-/// The most bytes of what links lead to, likewise.
-const MOST_LINKS: u64 = 16 << 20;
+/// What an entry takes in a map that grows, in bytes.
+const ENTRY: u64 = 64;
 
 /// The most bytes of texts, and of what programs say of themselves. Of what comes
 /// after that nothing is kept: its layer is read again where it is needed.
 const MOST_CONTENT: u64 = 8 << 20;
 
-/// What an allocation takes beside its content, in bytes.
-const OVERHEAD: u64 = 64;
+/// What is held takes so much beside its content.
+const OVERHEAD: u64 = 72;
 
 /// Layers of which more would be kept than anyone needs.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(super) enum TooMany {
-    #[error("more than {MOST_ENTRIES} entries in its layers; --no-check leaves them unread")]
-    Entries,
-    #[error("more than {MOST_LINKS} bytes of links in its layers; --no-check leaves them unread")]
-    Links,
-}
+#[error(
+    "its layers have more files and links than are kept in memory; --no-check leaves them unread"
+)]
+pub(super) struct TooMany;
 
 impl From<TooMany> for io::Error {
     fn from(error: TooMany) -> Self {
@@ -107,7 +106,6 @@ impl Node {
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     entries: Cell<u64>,
-    links: Cell<u64>,
     content: Cell<u64>,
 }
 
@@ -123,14 +121,14 @@ fn take(sum: &Cell<u64>, more: u64, most: u64) -> bool {
 
 impl Budget {
     pub fn entry(&self) -> Result<(), TooMany> {
-        let fits = take(&self.entries, 1, MOST_ENTRIES);
-        fits.then_some(()).ok_or(TooMany::Entries)
+        let fits = take(&self.entries, ENTRY, MOST_ENTRIES);
+        fits.then_some(()).ok_or(TooMany)
     }
 
     pub fn link(&self, target: &[u8]) -> Result<Rc<Held>, TooMany> {
-        let fits = take(&self.links, target.len() as u64 + OVERHEAD, MOST_LINKS);
+        let fits = take(&self.entries, target.len() as u64 + OVERHEAD, MOST_ENTRIES);
         let held = fits.then(|| Rc::new(Held::Link(target.into())));
-        held.ok_or(TooMany::Links)
+        held.ok_or(TooMany)
     }
 
     pub fn text(&self, text: Vec<u8>) -> Option<Rc<Held>> {
@@ -157,11 +155,9 @@ mod tests {
         assert!(budget.text(vec![0; 6 << 20]).is_some());
         assert!(budget.text(vec![0; 3 << 20]).is_none());
         assert!(budget.text(vec![0; 1 << 20]).is_some());
-        for _ in 0..MOST_ENTRIES {
-            assert_eq!(budget.entry(), Ok(()));
-        }
-        assert_eq!(budget.entry(), Err(TooMany::Entries));
-        assert!(budget.link(&vec![0; 15 << 20]).is_ok());
-        assert_eq!(budget.link(&vec![0; 2 << 20]).err(), Some(TooMany::Links));
+        assert!(budget.link(&vec![0; 55 << 20]).is_ok());
+        assert_eq!(budget.link(&vec![0; 2 << 20]).err(), Some(TooMany));
+        let more = (0..900_000).take_while(|_| budget.entry().is_ok()).count();
+        assert_eq!(more, ((1 << 20) - 72) / 64);
     }
 }
