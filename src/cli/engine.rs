@@ -152,6 +152,10 @@ fn placed(
 pub(super) fn check(name: &Name) -> Result<Judgement, Refusal> {
     let engine = Engine::find()?;
     let image = engine.image(&spelt(name))?;
+    if image.platform().os != "linux" {
+        let name = format!("docker-daemon:{name}");
+        return Err(super::check::not_linux(&name, Some(&image.platform())));
+    }
     let documents = engine.documents(&image)?;
     let (judgement, _) = judged(&engine, &image, &documents)?;
     Ok(judgement)

@@ -16,6 +16,7 @@ use super::report::{escaped, escaped_json};
 use super::{answer, complain, status};
 use crate::image::check::{Checked, shared};
 use crate::image::contents::{self, Content, Picture};
+use crate::image::descriptor::family;
 use crate::image::engine::Inspected;
 use crate::image::engine::{Engine, spelt};
 use crate::image::error::Error;
@@ -23,7 +24,7 @@ use crate::image::registry::{Client, Options};
 use crate::image::store;
 use crate::image::transfer;
 use crate::image::tree::Shared;
-use crate::image::{Digest, Platform, Reference};
+use crate::image::{Digest, Family, Platform, Reference};
 
 /// What ends the tag of an image with the shim.
 pub(super) const SUFFIX: &str = "-reuseport";
@@ -262,7 +263,12 @@ pub(super) fn finish(
     more: Value,
 ) -> Result<u8, Refusal> {
     check_place(destination, new)?;
-    let Some(digest) = digest(new) else {
+    let digest = match (destination, new) {
+        // An engine calls an image by its config, and takes no other than this.
+        (Reference::Engine(_), Content::Image(picture)) => Some(Digest::of(&picture.config)),
+        _ => digest(new).cloned(),
+    };
+    let Some(digest) = &digest else {
         return Err(Refusal::fault("there is nothing to write"));
     };
     if output.dry_run {
@@ -279,11 +285,27 @@ pub(super) fn finish(
         transfer::write(new, source.as_mut(), target, read.client.progress())?
     };
     digest_file.write(digest)?;
+    if is_dockers_in_layout(&read.reference, destination, new) {
+        say(
+            &"reuseport: note: the manifest is still Docker's, with its digest: \
+              skopeo and umoci read none of these in a layout",
+        );
+    }
     Ok(if output.json {
         print_json(&summary(read, new, &written, digest, more))
     } else {
         print(&format!("{}\n", written.line(digest)))
     })
+}
+
+/// Whether a manifest of Docker's goes into a layout that did not hold it before.
+fn is_dockers_in_layout(source: &Reference, destination: &Reference, new: &Content) -> bool {
+    let is_layout =
+        |one: &Reference| matches!(one, Reference::Layout { .. } | Reference::OciArchive { .. });
+    let family = new
+        .item()
+        .and_then(|item| family(item.descriptor.media_type()));
+    is_layout(destination) && !is_layout(source) && family == Some(Family::Docker)
 }
 
 /// Prints `text`, in which nothing moves the terminal.

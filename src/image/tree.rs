@@ -111,6 +111,13 @@ impl Tree {
         self.error.borrow_mut().take()
     }
 
+    /// What cannot be read says nothing of the image.
+    fn failed(&self, error: Error) -> io::Error {
+        let text = error.to_string();
+        self.error.borrow_mut().get_or_insert(error);
+        io::Error::other(text)
+    }
+
     fn hash(&self, path: &[u8]) -> u64 {
         self.hasher.hash_one(path)
     }
@@ -374,6 +381,13 @@ impl Tree {
     }
 }
 
+fn file_of(text: &[u8]) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(text)?;
+    file.rewind()?;
+    Ok(file)
+}
+
 fn other(source: io::Error) -> Error {
     Error::File {
         path: std::env::temp_dir(),
@@ -412,12 +426,9 @@ impl Files for Tree {
         match (found.node.what, found.node.held.as_deref()) {
             (What::Directory, _) => Err(io::ErrorKind::IsADirectory.into()),
             (What::File, Some(Held::Text(text))) => {
-                let mut file = tempfile::tempfile()?;
-                file.write_all(text)?;
-                file.rewind()?;
-                Ok(file)
+                file_of(text).map_err(|error| self.failed(other(error)))
             }
-            (What::File, _) => self.extract(&found).map_err(io::Error::other),
+            (What::File, _) => self.extract(&found).map_err(|error| self.failed(error)),
             (What::Link | What::Other, _) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
