@@ -303,6 +303,9 @@ fn what_is_no_image_of_ours_is_named() {
     let outcome = attempt(&["inject", &oci(layout, "windows")]);
     assert_eq!(outcome.status, Some(2), "{outcome:?}");
     assert!(outcome.stderr.contains("windows/amd64"), "{outcome:?}");
+    let outcome = attempt(&["check", &oci(layout, "windows")]);
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
+    assert!(outcome.stderr.contains("windows/amd64"), "{outcome:?}");
 }
 
 #[test]
