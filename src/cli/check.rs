@@ -18,9 +18,10 @@ use super::unit::{self, UnitFlags};
 use super::{answer, complain, pid, status};
 use crate::bundle::{self, Bundle};
 use crate::environment::{self, Environment};
-use crate::image::Reference;
 use crate::image::check::check;
+use crate::image::contents::Picture;
 use crate::image::registry::Client;
+use crate::image::{Platform, Reference};
 use crate::program::{Broken, Code, Credentials, Judge, Judgement, Lookup, NotFound, Root};
 use crate::shim::{self, Architecture};
 
@@ -208,7 +209,19 @@ fn of_image(target: &str, client: &Client) -> Result<Vec<Found>, Refusal> {
     }
     let read = image::read(reference, &[], client)?;
     let mut all = Vec::new();
-    for picture in read.content.images() {
+    let is_foreign = |picture: &&Picture| picture.platform().is_some_and(|one| one.os != "linux");
+    let (foreign, images): (Vec<_>, Vec<_>) =
+        read.content.images().into_iter().partition(is_foreign);
+    for picture in foreign {
+        let name = image::name(target, picture, &read.content);
+        let refusal = not_linux(&name, picture.platform().as_ref());
+        // Beside others, it is passed over.
+        if images.is_empty() {
+            return Err(refusal);
+        }
+        image::say(&format_args!("reuseport: note: {}", refusal.message));
+    }
+    for picture in images {
         let checked = check(&read.source, picture)?;
         let effort = image::effort(&checked, picture);
         let facts = json!({
@@ -225,6 +238,14 @@ fn of_image(target: &str, client: &Client) -> Result<Vec<Found>, Refusal> {
         all.push(found);
     }
     Ok(all)
+}
+
+/// The refusal of an image of another system.
+pub(super) fn not_linux(target: &str, platform: Option<&Platform>) -> Refusal {
+    let platform = platform.map_or_else(String::new, ToString::to_string);
+    Refusal::fault(format_args!(
+        "{target}: {platform}: not checked: the shim is for programs of Linux"
+    ))
 }
 
 /// Programs of this machine run as who asks, in who asks's environment; those of

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::digest_file::DigestFile;
 use super::image::{self, Output, Refusal, SUFFIX};
+use super::progress::progress;
 use super::report::{findings_json, write_findings, write_verdict};
 use crate::finding::Verdict;
 use crate::image::check::judge;
@@ -46,7 +48,7 @@ struct Asked {
 }
 
 fn ask(name: &Name, output: &Output) -> Result<Asked, Refusal> {
-    let engine = Engine::find()?;
+    let engine = Engine::find()?.watched_by(progress());
     let name = spelt(name);
     let image = engine.image(&name)?;
     let own = image.platform();
@@ -82,7 +84,7 @@ pub(super) fn inject(
     let (first, container, check) = if look.no_check {
         (Vec::new(), None, Value::Null)
     } else {
-        checked(&engine, source, &image, &plan.before, look.force)?
+        checked(&engine, source, &image, &plan.before, look, output.json)?
     };
     if output.dry_run {
         if !first.is_empty() {
@@ -92,9 +94,14 @@ pub(super) fn inject(
             let made = crate::image::Descriptor::of("", b"");
             Content::Image(Box::new(Picture::new(image, &made, None)))
         };
+        if output.json {
+            let more = json!({"checks": check});
+            return Ok(image::print_json(&planned(source, destination, more)));
+        }
         let text = image::difference(&picture(plan.before), &picture(plan.after));
         return Ok(image::print(&text));
     }
+    let digest_file = DigestFile::open(output.digest_file.as_deref())?;
     let made = engine.inject(&image, request, &first, &target, container)?;
     let (made, losses) = match made {
         Some(made) => (made.image, made.losses),
@@ -108,8 +115,15 @@ pub(super) fn inject(
         let who = engine.kind().name();
         image::say(&format_args!("reuseport: note: {who}: {loss}"));
     }
+    digest_file.write(&made.id)?;
     let more = json!({"checks": check, "notices": losses});
-    image::finish_engine(source, destination, &made, output, more)
+    Ok(image::finish_engine(
+        source,
+        destination,
+        &made,
+        output,
+        more,
+    ))
 }
 
 /// The name in the engine that `destination` stands for: beside the image that was
@@ -138,6 +152,10 @@ fn placed(
 pub(super) fn check(name: &Name) -> Result<Judgement, Refusal> {
     let engine = Engine::find()?;
     let image = engine.image(&spelt(name))?;
+    if image.platform().os != "linux" {
+        let name = format!("docker-daemon:{name}");
+        return Err(super::check::not_linux(&name, Some(&image.platform())));
+    }
     let documents = engine.documents(&image)?;
     let (judgement, _) = judged(&engine, &image, &documents)?;
     Ok(judgement)
@@ -169,7 +187,8 @@ fn checked(
     source: &Reference,
     image: &Inspected,
     documents: &crate::image::edit::Image,
-    force: bool,
+    look: Look,
+    json: bool,
 ) -> Result<Checked, Refusal> {
     let (judgement, container) = judged(engine, image, documents)?;
     let verdict = judgement.verdict();
@@ -180,11 +199,6 @@ fn checked(
     }
     let text = anstream::adapter::strip_str(&text).to_string();
     image::say(&text.trim_end());
-    if verdict == Verdict::Fails && !force {
-        return Err(Refusal::no(format_args!(
-            "{source}: the shim would not act there; --force puts it in all the same"
-        )));
-    }
     let program = judgement.chain.program();
     let first = program.map_or_else(Vec::new, |(_, elf)| elf.sanitizers());
     let check = json!([{
@@ -192,6 +206,11 @@ fn checked(
         "verdict": verdict.name(),
         "findings": findings_json(&judgement.findings),
     }]);
+    if verdict == Verdict::Fails && !look.force {
+        let source = source.to_string();
+        let names = std::slice::from_ref(&source);
+        return Err(Refusal::of_check(&source, names, &check, json));
+    }
     Ok((first, container, check))
 }
 
@@ -208,6 +227,10 @@ pub(super) fn eject(source: &Reference, name: &Name, output: &Output) -> Result<
     }
     let base = engine.untouched(&image)?;
     let destination = eject_to(&engine, source, name, &image, base.as_ref(), output)?;
+    if output.dry_run && output.json {
+        let more = json!({"is_original": base.is_some()});
+        return Ok(image::print_json(&planned(source, &destination, more)));
+    }
     if output.dry_run {
         let text = match &base {
             Some(base) => format!("{destination} will be {}\n", base.id),
@@ -215,6 +238,7 @@ pub(super) fn eject(source: &Reference, name: &Name, output: &Output) -> Result<
         };
         return Ok(image::print(&text));
     }
+    let digest_file = DigestFile::open(output.digest_file.as_deref())?;
     let target = placed(&engine, source, &image, &destination);
     let is_original = base.is_some();
     let (made, how) = match engine.eject(&image, &target)? {
@@ -227,8 +251,27 @@ pub(super) fn eject(source: &Reference, name: &Name, output: &Output) -> Result<
         }
     };
     image::say(&format_args!("reuseport: note: {destination}: {how}"));
+    digest_file.write(&made.id)?;
     let more = json!({"is_original": is_original});
-    image::finish_engine(source, &destination, &made, output, more)
+    Ok(image::finish_engine(
+        source,
+        &destination,
+        &made,
+        output,
+        more,
+    ))
+}
+
+/// The object of `--dry-run --json`. The digest is the engine's to make.
+fn planned(source: &Reference, destination: &Reference, more: Value) -> Value {
+    let mut object = json!({
+        "source": source.to_string(),
+        "reference": destination.to_string(),
+    });
+    if let (Some(all), Value::Object(more)) = (object.as_object_mut(), more) {
+        all.extend(more);
+    }
+    object
 }
 
 /// Where the result of eject goes.

@@ -3,25 +3,28 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use super::report::escaped;
+use super::digest_file::DigestFile;
+use super::progress::progress;
+use super::report::{escaped, escaped_json};
 use super::{answer, complain, status};
 use crate::image::check::{Checked, shared};
 use crate::image::contents::{self, Content, Picture};
+use crate::image::descriptor::family;
 use crate::image::engine::Inspected;
 use crate::image::engine::{Engine, spelt};
 use crate::image::error::Error;
 use crate::image::registry::{Client, Options};
 use crate::image::store;
+use crate::image::transfer;
 use crate::image::tree::Shared;
-use crate::image::{Digest, Platform, Reference};
+use crate::image::{Digest, Family, Platform, Reference};
 
 /// What ends the tag of an image with the shim.
 pub(super) const SUFFIX: &str = "-reuseport";
@@ -85,6 +88,7 @@ impl Transport {
         Client::new(Options {
             plain_http: self.plain_http,
             ca_file: self.ca_file.clone(),
+            progress: progress(),
             ..Options::from_environment()
         })
     }
@@ -94,6 +98,8 @@ impl Transport {
 pub(super) struct Refusal {
     pub(super) message: String,
     pub(super) status: u8,
+    /// What is printed all the same: the object of `--json`.
+    answer: Option<Value>,
 }
 
 impl Refusal {
@@ -102,6 +108,7 @@ impl Refusal {
         Self {
             message: message.to_string(),
             status: status::FAULT,
+            answer: None,
         }
     }
 
@@ -109,11 +116,30 @@ impl Refusal {
         Self {
             message: message.to_string(),
             status: status::NO,
+            answer: None,
+        }
+    }
+
+    /// The refusal of an image whose checks, as JSON, say that the shim would not
+    /// act in `names`.
+    pub(super) fn of_check(source: &str, names: &[String], checks: &Value, json: bool) -> Self {
+        let message = format!(
+            "{}: the shim would not act there; --force puts it in all the same",
+            names.join(", ")
+        );
+        let answer = json!({"source": source, "error": message, "checks": checks});
+        Self {
+            answer: json.then_some(answer),
+            ..Self::no(message)
         }
     }
 
     pub(super) fn say(&self) -> u8 {
-        complain(&escaped_lines(&self.message), self.status)
+        let status = complain(&escaped_lines(&self.message), self.status);
+        match &self.answer {
+            Some(object) => print_json(object).max(status),
+            None => status,
+        }
     }
 }
 
@@ -237,37 +263,59 @@ pub(super) fn finish(
     more: Value,
 ) -> Result<u8, Refusal> {
     check_place(destination, new)?;
-    let Some(digest) = digest(new) else {
+    let digest = match (destination, new) {
+        // An engine calls an image by its config, and takes no other than this.
+        (Reference::Engine(_), Content::Image(picture)) => Some(Digest::of(&picture.config)),
+        _ => digest(new).cloned(),
+    };
+    let Some(digest) = &digest else {
         return Err(Refusal::fault("there is nothing to write"));
     };
     if output.dry_run {
-        let text = if output.json {
-            summary(read, new, destination, digest, more)
+        return Ok(if output.json {
+            print_json(&summary(read, new, destination, digest, more))
         } else {
-            difference(&read.content, new)
-        };
-        return Ok(answer(escaped_lines(&text).as_bytes()));
+            print(&difference(&read.content, new))
+        });
     }
+    let digest_file = DigestFile::open(output.digest_file.as_deref())?;
     let target = store::create(destination, &read.client)?;
     let written = {
         let mut source = read.source.borrow_mut();
-        contents::write(new, source.as_mut(), target)?
+        transfer::write(new, source.as_mut(), target, read.client.progress())?
     };
-    if let Some(path) = &output.digest_file {
-        write_digest(path, digest)
-            .map_err(|error| Refusal::fault(format_args!("{}: {error}", path.display())))?;
+    digest_file.write(digest)?;
+    if is_dockers_in_layout(&read.reference, destination, new) {
+        say(
+            &"reuseport: note: the manifest is still Docker's, with its digest: \
+              skopeo and umoci read none of these in a layout",
+        );
     }
-    let text = if output.json {
-        summary(read, new, &written, digest, more)
+    Ok(if output.json {
+        print_json(&summary(read, new, &written, digest, more))
     } else {
-        format!("{}\n", written.line(digest))
-    };
-    Ok(answer(escaped_lines(&text).as_bytes()))
+        print(&format!("{}\n", written.line(digest)))
+    })
+}
+
+/// Whether a manifest of Docker's goes into a layout that did not hold it before.
+fn is_dockers_in_layout(source: &Reference, destination: &Reference, new: &Content) -> bool {
+    let is_layout =
+        |one: &Reference| matches!(one, Reference::Layout { .. } | Reference::OciArchive { .. });
+    let family = new
+        .item()
+        .and_then(|item| family(item.descriptor.media_type()));
+    is_layout(destination) && !is_layout(source) && family == Some(Family::Docker)
 }
 
 /// Prints `text`, in which nothing moves the terminal.
 pub(super) fn print(text: &str) -> u8 {
     answer(escaped_lines(text).as_bytes())
+}
+
+/// Prints a JSON object, in which nothing moves the terminal either.
+pub(super) fn print_json(object: &Value) -> u8 {
+    answer(escaped_json(&format!("{object:#}\n")).as_bytes())
 }
 
 /// Prints what was done in an engine, which made `made`.
@@ -277,14 +325,10 @@ pub(super) fn finish_engine(
     made: &Inspected,
     output: &Output,
     more: Value,
-) -> Result<u8, Refusal> {
-    if let Some(path) = &output.digest_file {
-        write_digest(path, &made.id)
-            .map_err(|error| Refusal::fault(format_args!("{}: {error}", path.display())))?;
-    }
+) -> u8 {
     let line = destination.line(&made.id);
     if !output.json {
-        return Ok(print(&format!("{line}\n")));
+        return print(&format!("{line}\n"));
     }
     let digest = made.id.to_string();
     let image = json!({"platform": made.platform().to_string(), "digest": digest});
@@ -298,11 +342,7 @@ pub(super) fn finish_engine(
     if let (Some(all), Value::Object(more)) = (summary.as_object_mut(), more) {
         all.extend(more);
     }
-    Ok(print(&format!("{summary:#}\n")))
-}
-
-fn write_digest(path: &Path, digest: &Digest) -> io::Result<()> {
-    fs::write(path, digest.to_string())
+    print_json(&summary)
 }
 
 /// The object of `--json`.
@@ -312,7 +352,7 @@ fn summary(
     destination: &Reference,
     digest: &Digest,
     more: Value,
-) -> String {
+) -> Value {
     let images = new.images();
     let images: Vec<Value> = images
         .iter()
@@ -333,7 +373,7 @@ fn summary(
     if let (Some(all), Value::Object(more)) = (summary.as_object_mut(), more) {
         all.extend(more);
     }
-    format!("{summary:#}\n")
+    summary
 }
 
 /// What changes between two images or indexes, as a diff of the configs and of the

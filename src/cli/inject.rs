@@ -173,7 +173,7 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
     } else {
         // Before layers are read: whether it can be done at all.
         transform(&Vec::new(), &mut Vec::new())?;
-        checked(target, &read, force, skip_unsupported)?
+        checked(target, &read, force, skip_unsupported, output.json)?
     };
     let mut notices = Vec::new();
     let new = transform(&first, &mut notices)?;
@@ -240,6 +240,7 @@ fn checked(
     read: &Read,
     force: bool,
     skip_unsupported: bool,
+    json: bool,
 ) -> Result<(First, Value), Refusal> {
     let mut first = Vec::new();
     let mut list = Vec::new();
@@ -274,11 +275,9 @@ fn checked(
         }));
         first.push((picture.digest().clone(), checked.first()));
     }
+    let checks = Value::from(list);
     if !failed.is_empty() && !force {
-        return Err(Refusal::no(format_args!(
-            "{}: the shim would not act there; --force puts it in all the same",
-            failed.join(", ")
-        )));
+        return Err(Refusal::of_check(target, &failed, &checks, json));
     }
-    Ok((first, list.into()))
+    Ok((first, checks))
 }

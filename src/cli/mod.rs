@@ -3,6 +3,7 @@
 mod bundle;
 mod cdi;
 mod check;
+mod digest_file;
 mod eject;
 mod engine;
 mod found;
@@ -14,6 +15,7 @@ mod live;
 mod manifest;
 mod pid;
 mod print;
+mod progress;
 mod report;
 mod rules;
 mod run;

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::descriptor::{Descriptor, Kind};
 use super::digest::Digest;
-use super::edit::{Image, Malformed};
+use super::edit::Image;
 use super::error::Error;
 use super::json::Document;
 use super::layer;
 use super::platform::Platform;
-use super::store::{Destination, Item, LARGEST_CONFIG, LARGEST_MANIFEST, Source};
+use super::store::{Item, LARGEST_CONFIG, LARGEST_MANIFEST, Source};
 
 /// How deep indexes may lie in one another.
 const DEEPEST: usize = 8;
@@ -90,7 +90,7 @@ impl Content {
         }
     }
 
-    fn descriptor(&self) -> &Descriptor {
+    pub(super) fn descriptor(&self) -> &Descriptor {
         match self {
             Self::Attestation(descriptor) => descriptor,
             Self::Index(Index { item, .. }) | Self::Other(item, _) => &item.descriptor,
@@ -214,7 +214,7 @@ pub fn read(source: &mut dyn Source, item: Item) -> Result<Content, Error> {
     read_at(source, item, 0, &mut left)
 }
 
-fn malformed(item: &Item, what: &(impl ToString + ?Sized)) -> Error {
+pub(super) fn malformed(item: &Item, what: &(impl ToString + ?Sized)) -> Error {
     Error::Malformed {
         store: "the image".into(),
         digest: item.descriptor.digest().clone(),
@@ -323,7 +323,7 @@ fn read_image(source: &mut dyn Source, item: Item, document: Document) -> Result
 }
 
 /// The blobs that a manifest names, whatever they are.
-fn blobs(item: &Item, manifest: &Value) -> Result<Vec<Descriptor>, Error> {
+pub(super) fn blobs(item: &Item, manifest: &Value) -> Result<Vec<Descriptor>, Error> {
     let layers = manifest["layers"].as_array().into_iter().flatten();
     let all = manifest.get("config").into_iter().chain(layers);
     let parsed = all.map(Descriptor::parse).collect::<Result<_, _>>();
@@ -388,101 +388,4 @@ pub fn check_manifest(store: &str, descriptor: &Descriptor, bytes: &[u8]) -> Res
             digest: descriptor.digest().clone(),
             source,
         })
-}
-
-/// Writes `content` to `destination`, taking from `source` what has no new
-/// content, and gives it the destination's name.
-///
-/// # Errors
-/// Something cannot be read or written: the destination is as it was.
-pub fn write(
-    content: &Content,
-    source: &mut dyn Source,
-    mut destination: Box<dyn Destination>,
-) -> Result<super::reference::Reference, Error> {
-    let Some(top) = content.item() else {
-        unreachable!("an attestation is in an index");
-    };
-    put_parts(content, source, destination.as_mut())?;
-    destination.finish(top)
-}
-
-fn put_parts(
-    content: &Content,
-    source: &mut dyn Source,
-    destination: &mut dyn Destination,
-) -> Result<(), Error> {
-    match content {
-        Content::Index(index) => {
-            for child in &index.children {
-                put_parts(child, source, destination)?;
-                match child.item() {
-                    Some(item) => destination.put_manifest(item)?,
-                    None => put_attestation(child.descriptor(), source, destination)?,
-                }
-            }
-        }
-        Content::Image(picture) => put_image(picture, source, destination)?,
-        Content::Other(_, blobs) => {
-            for blob in blobs {
-                carry(blob, source, destination)?;
-            }
-        }
-        Content::Attestation(_) => {}
-    }
-    Ok(())
-}
-
-/// An attestation that comes back with its image.
-fn put_attestation(
-    descriptor: &Descriptor,
-    source: &mut dyn Source,
-    destination: &mut dyn Destination,
-) -> Result<(), Error> {
-    let bytes = source.manifest(descriptor)?;
-    let item = Item {
-        descriptor: descriptor.clone(),
-        bytes,
-    };
-    let tree: Value =
-        serde_json::from_slice(&item.bytes).map_err(|error| malformed(&item, &error))?;
-    for blob in blobs(&item, &tree)? {
-        carry(&blob, source, destination)?;
-    }
-    destination.put_manifest(&item)
-}
-
-fn put_image(
-    picture: &Picture,
-    source: &mut dyn Source,
-    destination: &mut dyn Destination,
-) -> Result<(), Error> {
-    let wrong = |error: Malformed| malformed(&picture.item, &error);
-    for layer in picture.image.layers().map_err(wrong)? {
-        match &picture.new_layer {
-            Some(new) if new.descriptor.digest() == layer.digest() => {
-                if !destination.reuse(&layer, None)? {
-                    destination.put(&layer, &mut new.content.as_slice())?;
-                }
-            }
-            _ => carry(&layer, source, destination)?,
-        }
-    }
-    let config = picture.image.config_descriptor().map_err(wrong)?;
-    if !destination.reuse(&config, None)? {
-        destination.put(&config, &mut picture.config.as_slice())?;
-    }
-    Ok(())
-}
-
-fn carry(
-    blob: &Descriptor,
-    source: &mut dyn Source,
-    destination: &mut dyn Destination,
-) -> Result<(), Error> {
-    if destination.reuse(blob, Some(&source.id()))? {
-        return Ok(());
-    }
-    let mut content = source.blob(blob)?;
-    destination.put(blob, &mut content)
 }

@@ -48,21 +48,47 @@ pub fn build(shim: &[u8], family: Family, compression: Compression, time: u64) -
 }
 
 /// Whether a layer holds a shim of ours and nothing else: what we may take out.
+/// One that cannot be unpacked is another's.
 ///
 /// # Errors
-/// `packed`, the layer's content, cannot be read.
-pub fn is_ours(packed: impl Read) -> io::Result<bool> {
+/// `packed`, the layer's content, cannot be read to its end: a reader that holds it
+/// against its digest has its say about every layer.
+pub fn is_ours(mut packed: impl Read) -> io::Result<bool> {
+    let mut failure = None;
+    let found = holds_shim(Noting {
+        inner: &mut packed,
+        failure: &mut failure,
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    io::copy(&mut packed, &mut io::sink())?;
+    Ok(found.unwrap_or(false))
+}
+
+/// Keeps the error of `inner`, to tell it from one of what is packed in it.
+struct Noting<'a, R> {
+    inner: R,
+    failure: &'a mut Option<io::Error>,
+}
+
+impl<R: Read> Read for Noting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                *self.failure = Some(error);
+            }
+            kind.into()
+        })
+    }
+}
+
+fn holds_shim(packed: impl Read) -> io::Result<bool> {
     let (_, unpacked) = unpack(packed)?;
     let mut reader = tar::Reader::new(tar::Stream(unpacked.take(LARGEST)));
     let mut has_shim = false;
-    loop {
-        let entry = match reader.next() {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(has_shim),
-            // Another layer, cut off where ours would have ended.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
-            Err(error) => return Err(error),
-        };
+    while let Some(entry) = reader.next()? {
         let path = entry.path.as_slice();
         let path = path.strip_prefix(b"./").unwrap_or(path);
         match (path.trim_ascii_end(), entry.kind) {
@@ -78,6 +104,7 @@ pub fn is_ours(packed: impl Read) -> io::Result<bool> {
             _ => return Ok(false),
         }
     }
+    Ok(has_shim)
 }
 
 #[cfg(test)]
@@ -104,5 +131,22 @@ mod tests {
         let mut more = tar::header("a", tar::Kind::File, 0o644, 0, 0).to_vec();
         more.extend(build(shim, Family::Oci, Compression::Plain, 0).content);
         assert!(!is_ours(more.as_slice()).expect("read"));
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_unpacked_is_not_ours() {
+        let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 0xff, 0xff];
+        let zstd = [0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff];
+        for damaged in [gzip.as_slice(), &gzip[..7], &zstd, b"no archive"] {
+            assert!(!is_ours(damaged).expect("read"), "{damaged:?}");
+        }
+        let shim = shim::embedded(shim::native().expect("known")).expect("built");
+        let ours = build(shim, Family::Oci, Compression::Gzip, 0).content;
+        assert!(!is_ours(&ours[..ours.len() / 2]).expect("read"));
+        // What is not what its digest says is no answer.
+        let digest = Digest::of(b"other");
+        let size = gzip.len() as u64;
+        let wrong = super::super::digest::Verifier::new(gzip.as_slice(), &digest, size);
+        assert!(is_ours(wrong).is_err());
     }
 }

@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use super::descriptor::Descriptor;
 use super::error::Error;
+use super::node::{Budget, Held, Node, What};
 use super::packing::unpack;
 use super::path::{join, normal, parts, split};
 use super::store::Source;
@@ -29,11 +30,11 @@ const LARGEST_TEXT: u64 = 1 << 20;
 /// The most bytes of a program or library that is looked into.
 const LARGEST_PROGRAM: u64 = 1 << 30;
 
+/// The most bytes of a path: PATH_MAX, see limits.h(0p).
+const LONGEST_PATH: usize = 4096;
+
 /// The most links that a path may lead through, as in the kernel.
 const MOST_LINKS: usize = 40;
-
-/// The most entries of all layers together.
-const MOST_ENTRIES: usize = 4 << 20;
 
 /// A source that several own.
 pub type Shared = Rc<RefCell<Box<dyn Source>>>;
@@ -54,6 +55,8 @@ pub struct Tree {
     hasher: RandomState,
     /// Bytes of packed layers that were read.
     bytes: Cell<u64>,
+    /// What may still be kept of them.
+    budget: Budget,
 }
 
 impl fmt::Debug for Tree {
@@ -72,30 +75,6 @@ struct Layer {
     removed: HashSet<u64>,
     /// Directories of which the layers below have nothing (`.wh..wh..opq`).
     opaque: HashSet<u64>,
-}
-
-#[derive(Clone, Debug)]
-struct Node {
-    kind: Kind,
-    status: Status,
-    has_capabilities: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Kind {
-    Directory,
-    /// With what was kept of it.
-    File(Kept),
-    Link(Rc<[u8]>),
-    Other,
-}
-
-#[derive(Clone, Debug)]
-enum Kept {
-    Nothing,
-    Text(Rc<[u8]>),
-    /// What it says of itself.
-    Elf(Rc<Result<Elf, &'static str>>),
 }
 
 /// A path's place in the layers: what it is, and how it is written there.
@@ -118,6 +97,7 @@ impl Tree {
             names,
             hasher: RandomState::new(),
             bytes: Cell::new(0),
+            budget: Budget::default(),
         }
     }
 
@@ -129,6 +109,13 @@ impl Tree {
     /// The error of the first layer that could not be read.
     pub fn take_error(&self) -> Option<Error> {
         self.error.borrow_mut().take()
+    }
+
+    /// What cannot be read says nothing of the image.
+    fn failed(&self, error: Error) -> io::Error {
+        let text = error.to_string();
+        self.error.borrow_mut().get_or_insert(error);
+        io::Error::other(text)
     }
 
     fn hash(&self, path: &[u8]) -> u64 {
@@ -181,20 +168,17 @@ impl Tree {
 
     fn read_layer(&self, descriptor: &Descriptor) -> Result<Layer, Error> {
         let mut layer = Layer::default();
-        let mut links: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut links: Vec<(u64, u64)> = Vec::new();
         let mut scratch = Scratch::default();
         self.scan(descriptor, |entry, data| {
-            let Some(path) = normal(&entry.path) else {
+            let path = normal(&entry.path);
+            // No program can name one that is longer.
+            let Some(path) = path.filter(|path| path.len() <= LONGEST_PATH) else {
                 return Ok(());
             };
-            if layer.entries.len() >= MOST_ENTRIES {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the layer has more than four million entries",
-                ));
-            }
+            self.budget.entry()?;
             let (folder, name) = split(&path);
-            self.imply_parents(&mut layer, folder);
+            self.imply_parents(&mut layer, folder)?;
             if name == b".wh..wh..opq" {
                 layer.opaque.insert(self.hash(folder));
                 return Ok(());
@@ -203,35 +187,26 @@ impl Tree {
                 layer.removed.insert(self.hash(&join(folder, name)));
                 return Ok(());
             }
-            let kind = match entry.kind {
-                tar::Kind::Directory => Kind::Directory,
-                tar::Kind::SymbolicLink => Kind::Link(entry.link.clone().into()),
+            let (what, held) = match entry.kind {
+                tar::Kind::Directory => (What::Directory, None),
+                tar::Kind::SymbolicLink => (What::Link, Some(self.budget.link(&entry.link)?)),
                 tar::Kind::HardLink => {
-                    links.push((path, normal(&entry.link).unwrap_or_default()));
+                    let target = normal(&entry.link).unwrap_or_default();
+                    links.push((self.hash(&path), self.hash(&target)));
                     return Ok(());
                 }
-                tar::Kind::File => Kind::File(self.keep(entry, name, data, &mut scratch)?),
-                tar::Kind::Other => Kind::Other,
+                tar::Kind::File => (What::File, self.keep(entry, name, data, &mut scratch)?),
+                tar::Kind::Other => (What::Other, None),
             };
-            let node = Node {
-                status: Status {
-                    is_directory: entry.kind == tar::Kind::Directory,
-                    is_file: entry.kind == tar::Kind::File,
-                    mode: entry.mode,
-                    user: u32::try_from(entry.user).unwrap_or(u32::MAX),
-                    group: u32::try_from(entry.group).unwrap_or(u32::MAX),
-                },
-                kind,
-                has_capabilities: entry.has_capabilities,
-            };
+            let node = Node::new(entry, what, held);
             layer.entries.insert(self.hash(&path), node);
             Ok(())
         })?;
         // The file may come after the second name, or have several.
         for _ in 0..2 {
             for (path, target) in &links {
-                if let Some(node) = layer.entries.get(&self.hash(target)).cloned() {
-                    layer.entries.insert(self.hash(path), node);
+                if let Some(node) = layer.entries.get(target).cloned() {
+                    layer.entries.insert(*path, node);
                 }
             }
         }
@@ -240,16 +215,18 @@ impl Tree {
 
     /// Directories that an archive names no entry for are made when it is
     /// unpacked.
-    fn imply_parents(&self, layer: &mut Layer, folder: &[u8]) {
+    fn imply_parents(&self, layer: &mut Layer, folder: &[u8]) -> io::Result<()> {
         let mut folder = folder;
         while !folder.is_empty() {
             let implied = layer.entries.entry(self.hash(folder));
             let std::collections::hash_map::Entry::Vacant(vacant) = implied else {
-                return;
+                return Ok(());
             };
+            self.budget.entry()?;
             vacant.insert(Node::directory());
             folder = split(folder).0;
         }
+        Ok(())
     }
 
     /// What is kept of a file.
@@ -259,7 +236,7 @@ impl Tree {
         name: &[u8],
         data: &mut dyn Read,
         scratch: &mut Scratch,
-    ) -> io::Result<Kept> {
+    ) -> io::Result<Option<Rc<Held>>> {
         let contains = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
         let is_executable = entry.mode & 0o111 != 0;
         let is_named = self.names.iter().any(|one| one == name)
@@ -267,7 +244,7 @@ impl Tree {
             || name.starts_with(b"ld-musl-") && name.ends_with(b".path")
             || matches!(name, b"passwd" | b"group");
         if !(is_executable || is_named || contains(b".so")) {
-            return Ok(Kept::Nothing);
+            return Ok(None);
         }
         let mut head = Vec::with_capacity(256);
         data.take(256).read_to_end(&mut head)?;
@@ -278,13 +255,13 @@ impl Tree {
                 Err(ElfError::Damaged(what)) => Err(what),
                 Err(ElfError::Io(error)) => return Err(error),
             };
-            return Ok(Kept::Elf(Rc::new(elf)));
+            return Ok(self.budget.elf(elf));
         }
         if (is_named || head.starts_with(b"#!")) && entry.size <= LARGEST_TEXT {
             data.read_to_end(&mut head)?;
-            return Ok(Kept::Text(head.into()));
+            return Ok(self.budget.text(head));
         }
-        Ok(Kept::Nothing)
+        Ok(None)
     }
 
     /// What lies at `path`, which has no links in it: as the layers read so far
@@ -321,7 +298,7 @@ impl Tree {
         loop {
             let hash = self.hash(folder);
             let replaced = layer.entries.get(&hash);
-            let replaced = replaced.is_some_and(|node| !matches!(node.kind, Kind::Directory));
+            let replaced = replaced.is_some_and(|node| node.what != What::Directory);
             if replaced || layer.opaque.contains(&hash) || layer.removed.contains(&hash) {
                 return true;
             }
@@ -340,7 +317,7 @@ impl Tree {
         let mut found = (Node::directory(), 0);
         let mut links = 0;
         while let Some(part) = rest.pop() {
-            if !matches!(found.0.kind, Kind::Directory) {
+            if found.0.what != What::Directory {
                 return Err(io::ErrorKind::NotADirectory.into());
             }
             if part == b".." {
@@ -350,7 +327,7 @@ impl Tree {
             let next = join(&here, &part);
             let missing = || io::Error::from(io::ErrorKind::NotFound);
             let (node, layer) = self.entry(&next, deeper).ok_or_else(missing)?;
-            if let Kind::Link(target) = &node.kind {
+            if let Some(Held::Link(target)) = node.held.as_deref() {
                 links += 1;
                 if links > MOST_LINKS {
                     return Err(io::Error::from_raw_os_error(libc::ELOOP));
@@ -404,26 +381,17 @@ impl Tree {
     }
 }
 
+fn file_of(text: &[u8]) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(text)?;
+    file.rewind()?;
+    Ok(file)
+}
+
 fn other(source: io::Error) -> Error {
     Error::File {
         path: std::env::temp_dir(),
         source,
-    }
-}
-
-impl Node {
-    fn directory() -> Self {
-        Self {
-            kind: Kind::Directory,
-            status: Status {
-                is_directory: true,
-                is_file: false,
-                mode: 0o755,
-                user: 0,
-                group: 0,
-            },
-            has_capabilities: false,
-        }
     }
 }
 
@@ -450,28 +418,25 @@ impl Scratch {
 
 impl Files for Tree {
     fn status(&self, path: &Path, deeper: bool) -> io::Result<Status> {
-        self.find(path, deeper).map(|found| found.node.status)
+        self.find(path, deeper).map(|found| found.node.status())
     }
 
     fn open(&self, path: &Path, deeper: bool) -> io::Result<File> {
         let found = self.find(path, deeper)?;
-        match &found.node.kind {
-            Kind::Directory => Err(io::ErrorKind::IsADirectory.into()),
-            Kind::File(Kept::Text(text)) => {
-                let mut file = tempfile::tempfile()?;
-                file.write_all(text)?;
-                file.rewind()?;
-                Ok(file)
+        match (found.node.what, found.node.held.as_deref()) {
+            (What::Directory, _) => Err(io::ErrorKind::IsADirectory.into()),
+            (What::File, Some(Held::Text(text))) => {
+                file_of(text).map_err(|error| self.failed(other(error)))
             }
-            Kind::File(_) => self.extract(&found).map_err(io::Error::other),
-            Kind::Link(_) | Kind::Other => Err(io::ErrorKind::InvalidInput.into()),
+            (What::File, _) => self.extract(&found).map_err(|error| self.failed(error)),
+            (What::Link | What::Other, _) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
     fn head(&self, path: &Path, deeper: bool) -> io::Result<Head> {
         let found = self.find(path, deeper)?;
-        match &found.node.kind {
-            Kind::File(Kept::Elf(elf)) => Ok(match elf.as_ref() {
+        match found.node.held.as_deref() {
+            Some(Held::Elf(elf)) => Ok(match elf.as_ref() {
                 Ok(elf) => Head::Elf(Ok(elf.clone())),
                 Err(what) => Head::Elf(Err(ElfError::Damaged(what))),
             }),

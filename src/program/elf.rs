@@ -96,6 +96,16 @@ mod most {
 }
 
 impl Elf {
+    /// How many bytes the names in it have.
+    pub(crate) fn named(&self) -> u64 {
+        let paths = self.rpath.iter().chain(&self.runpath);
+        self.needed
+            .iter()
+            .chain(paths)
+            .map(|name| name.len() as u64)
+            .sum()
+    }
+
     /// Reads what `file` says of itself. Of its content only some kilobytes are
     /// read, and a few megabytes of names at most, whatever it claims.
     ///
@@ -280,7 +290,7 @@ impl<'a, H: FileHeader<Endian = Endianness>> Reader<'a, H> {
         let (Some(symbols), Some(strings)) = (place(DT_SYMTAB), strings) else {
             return Ok(imports);
         };
-        let count = self.undefined_symbols_end(place(DT_GNU_HASH), place(DT_HASH))?;
+        let count = self.undefined_symbols_end(symbols, strings)?;
         let symbols: Vec<H::Sym> = table(self.file, symbols, count.min(most::SYMBOLS))?;
         let undefined = symbols
             .iter()
@@ -312,19 +322,35 @@ impl<'a, H: FileHeader<Endian = Endianness>> Reader<'a, H> {
 
     /// The index behind the last undefined symbol. A GNU hash table says where
     /// the defined ones begin, the older kind how many there are.
-    fn undefined_symbols_end(&self, gnu: Option<u64>, old: Option<u64>) -> Result<usize, Error> {
-        let word = |place: u64, index: u64| -> Result<usize, Error> {
+    fn undefined_symbols_end(&self, symbols: u64, strings: u64) -> Result<usize, Error> {
+        let place = |tag| self.value(tag).and_then(|address| self.offset(address));
+        let word = |place: u64, index: u64| -> Result<u64, Error> {
             let bytes = bytes(self.file, place.saturating_add(4 * index), 4)?;
             let word = <[u8; 4]>::try_from(bytes.as_slice());
             let word =
                 word.map_err(|_| Error::Damaged("it ends within its symbols' hash table"))?;
-            Ok(match self.endian {
+            Ok(u64::from(match self.endian {
                 Endianness::Little => u32::from_le_bytes(word),
                 Endianness::Big => u32::from_be_bytes(word),
-            } as usize)
+            }))
         };
-        // In both it is the second word.
-        gnu.or(old).map_or(Ok(0), |place| word(place, 1))
+        let end = match (place(DT_GNU_HASH), place(DT_HASH)) {
+            (Some(gnu), old) => {
+                let [buckets, first, filters] = [word(gnu, 0)?, word(gnu, 1)?, word(gnu, 2)?];
+                let word_size = if self.header.is_class_64() { 2 } else { 1 };
+                let is_empty = buckets == 1 && word(gnu, 4 + filters * word_size)? == 0;
+                match old {
+                    _ if !is_empty => first,
+                    Some(old) => word(old, 1)?,
+                    // GNU ld writes 1 where none is defined. The names lie behind
+                    // the symbols.
+                    None => strings.saturating_sub(symbols) / size_of::<H::Sym>() as u64,
+                }
+            }
+            (None, Some(old)) => word(old, 1)?,
+            (None, None) => 0,
+        };
+        Ok(usize::try_from(end).unwrap_or(usize::MAX))
     }
 
     /// Whether a note holds a Go build id. Stripping leaves it.

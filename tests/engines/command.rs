@@ -128,3 +128,74 @@ fn docker_refuses_what_would_not_work() {
     let forced = ["inject", "--force", "docker-daemon:refused:test"];
     assert_eq!(reuseport(&docker, &forced).status, Some(0));
 }
+
+/// An archive of ours is one for Docker's own client too.
+#[test]
+fn docker_loads_an_archive_of_ours_and_runs_it() {
+    let Some(docker) = daemon::docker("docker_loads_an_archive_of_ours_and_runs_it") else {
+        return;
+    };
+    fixture::load(&docker, "archive:test", fixture::config());
+    let directory = tempfile::tempdir().expect("a folder");
+    let file = directory.path().join("image.tar");
+    let archive = format!("docker-archive:{}:archive:shared", file.display());
+    let made = reuseport(
+        &docker,
+        &["inject", "docker-daemon:archive:test", "-t", &archive],
+    );
+    assert_eq!(made.status, Some(0), "{}", made.stderr);
+    docker.ask(&["load", "--input", file.to_str().expect("UTF-8")]);
+    let port = Port::free();
+    serve::assert_shared(&docker, "archive:shared", port.number);
+    // As an image of the engine it gives its base back.
+    let back = reuseport(
+        &docker,
+        &[
+            "eject",
+            "docker-daemon:archive:shared",
+            "-t",
+            "archive:back",
+        ],
+    );
+    assert_eq!(back.status, Some(0), "{}", back.stderr);
+    assert_eq!(id(&docker, "archive:back"), id(&docker, "archive:test"));
+}
+
+/// With --json, what the check has found is printed where it says no.
+#[test]
+fn docker_says_in_json_why_not() {
+    let Some(docker) = daemon::docker("docker_says_in_json_why_not") else {
+        return;
+    };
+    let mut config = fixture::config();
+    config["config"]["Entrypoint"] = serde_json::json!(["missing"]);
+    fixture::load(&docker, "json:test", config);
+    let file = tempfile::tempdir().expect("a folder");
+    let file = file.path().join("digest");
+    let path = file.to_str().expect("UTF-8");
+    let refused = reuseport(
+        &docker,
+        &[
+            "inject",
+            "--json",
+            "--digest-file",
+            path,
+            "docker-daemon:json:test",
+        ],
+    );
+    assert_eq!(refused.status, Some(1), "{}", refused.stderr);
+    let answer: serde_json::Value = serde_json::from_str(&refused.stdout).expect("JSON");
+    assert_eq!(answer["checks"][0]["verdict"], "fails");
+    assert_eq!(answer["checks"][0]["findings"][0]["code"], "not-found");
+    assert!(!file.exists());
+    let dry = [
+        "inject",
+        "--json",
+        "--dry-run",
+        "--force",
+        "docker-daemon:json:test",
+    ];
+    let dry = reuseport(&docker, &dry);
+    let answer: serde_json::Value = serde_json::from_str(&dry.stdout).expect("JSON");
+    assert_eq!(answer["reference"], "docker-daemon:json:test-reuseport");
+}

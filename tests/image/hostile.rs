@@ -96,19 +96,42 @@ fn archives_that_lead_out_or_lie_are_refused() {
     refused(&path, &list.file("c", 0o644, "{}").archive(), "incomplete");
 }
 
+/// An image of one packed layer.
+fn packed(layout: &Path, tag: &str, layer: &[u8]) {
+    let layer = blob(layout, "application/vnd.oci.image.layer.v1.tar+gzip", layer);
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/a"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", "0".repeat(64))]},
+    });
+    let config = blob(
+        layout,
+        media_type::OCI_CONFIG,
+        config.to_string().as_bytes(),
+    );
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+    let manifest = blob(
+        layout,
+        media_type::OCI_MANIFEST,
+        manifest.to_string().as_bytes(),
+    );
+    name(layout, tag, manifest);
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+
+    let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(content).expect("packed");
+    packed.finish().expect("packed")
+}
+
 /// Zeros behind a header that announces them, packed: ten gigabytes in ten
 /// megabytes.
 fn bomb(start: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-
     // One megabyte of zeros, packed once; members that follow one another are
     // one stream.
-    let mut one = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    one.write_all(&vec![0; 1 << 20]).expect("packed");
-    let one = one.finish().expect("packed");
-    let mut first = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    first.write_all(start).expect("packed");
-    let mut all = first.finish().expect("packed");
+    let one = gzip(&vec![0; 1 << 20]);
+    let mut all = gzip(start);
     for _ in 0..10 * 1024 {
         all.extend(&one);
     }
@@ -122,27 +145,7 @@ fn a_bomb_is_refused_before_it_is_large() {
     let bomb = bomb(&header);
     refused(&directory.path().join("bomb.tar"), &bomb, "times its size");
     let layout = directory.path().join("layout");
-    let layer = blob(
-        &layout,
-        "application/vnd.oci.image.layer.v1.tar+gzip",
-        &bomb,
-    );
-    let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/a"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", "0".repeat(64))]},
-    });
-    let config = blob(
-        &layout,
-        media_type::OCI_CONFIG,
-        config.to_string().as_bytes(),
-    );
-    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
-    let manifest = blob(
-        &layout,
-        media_type::OCI_MANIFEST,
-        manifest.to_string().as_bytes(),
-    );
-    name(&layout, "bomb", manifest);
+    packed(&layout, "bomb", &bomb);
     let outcome = bounded(&["inject", &oci(&layout, "bomb")]);
     assert_eq!(
         (outcome.status, outcome.stdout.as_str()),
@@ -150,6 +153,52 @@ fn a_bomb_is_refused_before_it_is_large() {
         "{outcome:?}"
     );
     assert!(outcome.stderr.contains("times its size"), "{outcome:?}");
+}
+
+#[test]
+fn layers_of_many_things_take_little_memory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path();
+    // A shell script of a megabyte, again and again.
+    let script = gzip(&[b"#!".as_slice(), &vec![b'x'; (1 << 20) - 2]].concat());
+    let mut scripts = Vec::new();
+    for number in 0..240 {
+        let name = number.to_string();
+        let header = tar::header(&name, tar::Kind::File, 0o755, 1 << 20, 0);
+        scripts.extend(gzip(&header));
+        scripts.extend(&script);
+    }
+    packed(layout, "scripts", &scripts);
+    let check = |tag: &str, expected: &str| {
+        let outcome = bounded(&["check", &oci(layout, tag)]);
+        assert_eq!(outcome.status, Some(2), "{outcome:?}");
+        let said = outcome.stdout + &outcome.stderr;
+        assert!(said.contains(expected), "{said}");
+    };
+    check("scripts", "/a: no such file");
+    // Links, and directories that no entry is for.
+    let mut link = tar::header("a", tar::Kind::File, 0o777, 0, 0);
+    link[156] = b'2';
+    link[157..257].fill(b'x');
+    packed(
+        layout,
+        "links",
+        &gzip(&crate::build::seal(link).repeat(260_000)),
+    );
+    check("links", "more files and links");
+    let deep = "a/".repeat(500_000);
+    let mut long = tar::header("x", tar::Kind::File, 0o644, deep.len() as u64, 0);
+    long[156] = b'L';
+    let file = Layer::default().file("a", 0o644, "");
+    let deep = [
+        crate::build::seal(long).as_slice(),
+        deep.as_bytes(),
+        tar::padding(deep.len() as u64),
+        &file.archive(),
+    ]
+    .concat();
+    packed(layout, "deep", &gzip(&deep));
+    check("deep", "/a: no such file");
 }
 
 #[test]
@@ -249,4 +298,47 @@ fn what_is_no_image_of_ours_is_named() {
     }
     let said = put("wide", media_type::OCI_INDEX, &wide);
     assert!(said.contains("more than 1024"), "{said}");
+    let windows = Image::new(server()).platform("windows", "amd64");
+    name(layout, "windows", windows.put(layout));
+    let outcome = attempt(&["inject", &oci(layout, "windows")]);
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
+    assert!(outcome.stderr.contains("windows/amd64"), "{outcome:?}");
+    let outcome = attempt(&["check", &oci(layout, "windows")]);
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
+    assert!(outcome.stderr.contains("windows/amd64"), "{outcome:?}");
+}
+
+#[test]
+fn a_small_layer_that_is_none_stops_nothing_that_needs_it_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path();
+    let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let digest = Image::new(server()).tag(layout, "v1");
+    inject(&oci(layout, "v1"), &[]);
+    // Below the shim and a server, a layer that no one can unpack.
+    let (mut manifest, mut config) = crate::build::image(layout, &digest);
+    let damaged = blob(layout, gzip, b"\x1f\x8b\x08 and nothing more of it");
+    let layers = manifest["layers"].as_array_mut().expect("layers");
+    layers.insert(0, damaged);
+    let diff_ids = config["rootfs"]["diff_ids"].as_array_mut();
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    diff_ids.expect("diff_ids").insert(0, zeros.into());
+    let history = config["history"].as_array_mut().expect("a history");
+    history.insert(0, json!({"created_by": "?"}));
+    let text = config.to_string();
+    manifest["config"] = blob(layout, media_type::OCI_CONFIG, text.as_bytes());
+    let text = manifest.to_string();
+    let descriptor = blob(layout, media_type::OCI_MANIFEST, text.as_bytes());
+    let original = name(layout, "damaged", descriptor);
+    let target = oci(layout, "damaged");
+    let outcome = attempt(&["inject", &target]);
+    assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    let again = attempt(&["inject", &format!("{target}-reuseport"), "--in-place"]);
+    assert_eq!(again.status, Some(0), "{again:?}");
+    assert_eq!(again.stdout, outcome.stdout);
+    let back = attempt(&["eject", &format!("{target}-reuseport")]);
+    assert!(back.stdout.contains(&original), "{back:?}");
+    // Where it is needed it is an error.
+    let outcome = attempt(&["validate", &target]);
+    assert_ne!(outcome.status, Some(0), "{outcome:?}");
 }

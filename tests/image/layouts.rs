@@ -271,3 +271,26 @@ fn the_result_is_said_in_one_line_in_json_and_in_a_file() {
         "{diff}"
     );
 }
+
+#[test]
+fn a_failed_check_is_said_in_json_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path();
+    Image::new(Layer::default()).tag(layout, "v1");
+    let target = oci(layout, "v1");
+    let file = layout.join("digest");
+    let path = file.to_str().expect("UTF-8");
+    let outcome = attempt(&["inject", "--json", "--digest-file", path, &target]);
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    let answer: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(answer["source"], target.as_str());
+    assert_eq!(answer["checks"][0]["verdict"], "fails");
+    assert!(!file.exists());
+    // A digest file that cannot be written stops what it is for.
+    let gone = layout.join("none/digest");
+    let gone = gone.to_str().expect("UTF-8");
+    let outcome = attempt(&["inject", "--force", "--digest-file", gone, &target]);
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
+    let tagged = attempt(&["validate", &format!("{target}-reuseport")]);
+    assert!(tagged.stderr.contains("no such image"), "{tagged:?}");
+}

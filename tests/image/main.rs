@@ -5,6 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "the open registry is used here")]
+#[path = "../registry/distribution.rs"]
+mod distribution;
+
 mod archives;
 mod build;
 mod files;
@@ -12,4 +16,5 @@ mod hostile;
 mod indexes;
 mod interrupted;
 mod layouts;
+mod registry;
 mod tools;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,7 +163,11 @@ static int do_vfork(char **arguments) {
 
 /* syscalls: numbers other than SYS_bind, one of which returns twice. */
 static int do_syscalls(void) {
+#ifdef SYS_fork
     long child = syscall(SYS_fork);
+#else
+    long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+#endif
     if (child == 0) _exit(syscall(SYS_getppid) == getppid() ? 7 : 8);
     int status = 0;
     waitpid(child, &status, 0);

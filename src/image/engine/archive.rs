@@ -17,7 +17,8 @@ use crate::image::edit::Change;
 use crate::image::error::Error;
 use crate::image::layer;
 use crate::image::reference::Reference;
-use crate::image::store::{self, Destination, Item, Source, StoreId};
+use crate::image::store::{self, Destination, Item, Source, StoreId, abandoned};
+use crate::image::transfer;
 use crate::image::transform::{self, Request};
 use crate::shim;
 
@@ -26,7 +27,7 @@ struct Saved {
     inner: Box<dyn Source>,
     engine: StoreId,
     /// Holds the archive, and goes with it.
-    _directory: TempDir,
+    _room: Room,
 }
 
 /// An image that will be loaded.
@@ -34,22 +35,33 @@ struct Loading {
     inner: Box<dyn Destination>,
     engine: Engine,
     archive: PathBuf,
-    _directory: TempDir,
+    _room: Room,
     /// The name that the image has until it has been looked at.
     pending: String,
     /// The name that it is to have.
     name: String,
 }
 
+/// A directory that is removed when this is dropped, and held until then.
+struct Room {
+    _directory: TempDir,
+    _lock: File,
+}
+
 /// Takes room for an archive, where temporary files are kept.
-fn room() -> Result<(TempDir, PathBuf), Error> {
-    let directory = tempfile::Builder::new().prefix("reuseport-").tempdir();
-    let directory = directory.map_err(|source| Error::File {
+fn room() -> Result<(Room, PathBuf), Error> {
+    let (directory, lock) = abandoned::room().map_err(|source| Error::File {
         path: std::env::temp_dir(),
         source,
     })?;
     let archive = directory.path().join("image.tar");
-    Ok((directory, archive))
+    Ok((
+        Room {
+            _directory: directory,
+            _lock: lock,
+        },
+        archive,
+    ))
 }
 
 impl Engine {
@@ -62,8 +74,9 @@ impl Engine {
     /// # Errors
     /// The engine does not give it, or there is no room for it.
     pub fn source(&self, name: &str, image: &Inspected) -> Result<Box<dyn Source>, Error> {
-        let (directory, path) = room()?;
-        let (format, mut archive) = self.save(name, image)?;
+        let (room, path) = room()?;
+        let (format, archive) = self.save(name, image)?;
+        let mut archive = self.progress.of(name, None, archive);
         let fail = |source: io::Error| Error::File {
             path: path.clone(),
             source,
@@ -78,7 +91,7 @@ impl Engine {
         Ok(Box::new(Saved {
             inner: store::open_file(&reference)?,
             engine: self.store_id(),
-            _directory: directory,
+            _room: room,
         }))
     }
 
@@ -88,7 +101,7 @@ impl Engine {
     /// # Errors
     /// There is no room for it.
     pub fn destination(&self, name: &str) -> Result<Box<dyn Destination>, Error> {
-        let (directory, path) = room()?;
+        let (room, path) = room()?;
         let tag = leftover::name();
         let archive = path.clone();
         // Podman reads the names of a docker archive as Docker Hub's.
@@ -108,7 +121,7 @@ impl Engine {
             inner: store::create_file(&reference)?,
             engine: self.clone(),
             archive,
-            _directory: directory,
+            _room: room,
             pending,
             name: name.to_owned(),
         }))
@@ -183,7 +196,8 @@ impl Engine {
         name: &str,
     ) -> Result<Inspected, Error> {
         let destination = self.destination(name)?;
-        contents::write(&Content::Image(Box::new(picture)), source, destination)?;
+        let content = Content::Image(Box::new(picture));
+        transfer::write(&content, source, destination, &self.progress)?;
         Ok(self.image(name)?)
     }
 
@@ -262,7 +276,7 @@ impl Destination for Loading {
             inner,
             engine,
             archive,
-            _directory: directory,
+            _room: room,
             pending,
             name,
         } = *self;
@@ -271,14 +285,16 @@ impl Destination for Loading {
             source: Box::new(error),
         })?;
         inner.finish(top)?;
-        let mut file = File::open(&archive).map_err(|source| Error::File {
+        let opened = File::open(&archive).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (size, file) = opened.map_err(|source| Error::File {
             path: archive.clone(),
             source,
         })?;
+        let mut file = engine.progress.of(&name, Some(size), file);
         let tag = Leftover::tag(&engine.client, &engine.version, &pending);
         engine.load(&mut file)?;
         // It has been read: the room can be used for something else.
-        drop(directory);
+        drop(room);
         let image = engine.image(&pending)?;
         let tree: serde_json::Value = serde_json::from_slice(&top.bytes).unwrap_or_default();
         if tree["config"]["digest"] != image.id.to_string() {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -83,6 +84,14 @@ pub enum EngineError {
         engine: &'static str,
         /// The name that it was to have.
         name: String,
+    },
+    /// What the engine has given could not be kept.
+    #[error("{}: {error}", .path.display())]
+    Copy {
+        /// Where temporary files are kept.
+        path: PathBuf,
+        /// Or why it broke off.
+        error: io::Error,
     },
     /// What was sent to be loaded could not be read.
     #[error("{0}")]

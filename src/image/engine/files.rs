@@ -96,6 +96,12 @@ impl EngineFiles {
         io::Error::other(text)
     }
 
+    /// A file that could not be copied says nothing of the image.
+    fn uncopied(&self, error: io::Error) -> io::Error {
+        let path = std::env::temp_dir();
+        self.failed(EngineError::Copy { path, error })
+    }
+
     /// What lies at `path`, whose parents hold no links.
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         if let Some(known) = self.known.borrow().get(path) {
@@ -170,7 +176,8 @@ impl EngineFiles {
         if entry.size > LARGEST {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        kept.add(path.to_owned(), entry.clone(), reader)?;
+        let kept = kept.add(path.to_owned(), entry.clone(), reader);
+        kept.map_err(|error| self.uncopied(error))?;
         Ok(entry)
     }
 
@@ -186,7 +193,8 @@ impl EngineFiles {
             let name = parts.next().unwrap_or_default();
             if entry.kind == Kind::File && is_library(name) {
                 let path = directory.join(OsStr::from_bytes(name));
-                kept.add(path, entry, &mut reader)?;
+                let kept = kept.add(path, entry, &mut reader);
+                kept.map_err(|error| self.uncopied(error))?;
             }
         }
         Ok(())
@@ -231,7 +239,8 @@ impl Files for EngineFiles {
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         }
         self.entry(&path)?;
-        self.kept.borrow_mut().copy(&path)
+        let copy = self.kept.borrow_mut().copy(&path);
+        copy.map_err(|error| self.uncopied(error))
     }
 
     fn head(&self, path: &Path, deeper: bool) -> io::Result<Head> {

@@ -36,6 +36,8 @@ pub use tls::{BadCertificates, Tls};
 
 use client::{Call, Client, Content};
 
+use super::progress::Progress;
+
 /// The newest version of Docker's API that is spoken here. An older engine is
 /// spoken to in its own.
 const NEWEST: (u32, u32) = (1, 44);
@@ -51,6 +53,8 @@ pub struct Engine {
     libpod: String,
     /// What it says of itself, for people.
     release: String,
+    /// Who is told of long copies.
+    progress: Progress,
 }
 
 /// The makes of engines.
@@ -126,7 +130,14 @@ impl Engine {
             version: format!("/v{major}.{minor}"),
             libpod: format!("/v{}/libpod", libpod.unwrap_or("4.0.0")),
             release: release.to_owned(),
+            progress: Progress::default(),
         })
+    }
+
+    /// The same engine: of whole images that it gives and takes, `progress` is told.
+    #[must_use]
+    pub fn watched_by(self, progress: Progress) -> Self {
+        Self { progress, ..self }
     }
 
     /// Its make.

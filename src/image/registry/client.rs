@@ -17,6 +17,7 @@ use super::location::{bare_host, resolve, same_origin};
 use super::proxy::{Proxies, is_local};
 use super::retry::{Patience, patiently};
 use super::transport::{Content, Transport};
+use crate::image::progress::Progress;
 use crate::image::reference::DOCKER_HUB;
 
 /// How many redirects are followed, as by Go's programs.
@@ -34,6 +35,8 @@ pub struct Options {
     /// Where logins lie.
     pub logins: Places,
     pub patience: Patience,
+    /// Who is told of long copies.
+    pub progress: Progress,
 }
 
 impl Options {
@@ -61,6 +64,7 @@ struct Shared {
     tls_everywhere: bool,
     logins: Arc<Places>,
     patience: Patience,
+    progress: Progress,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
 }
 
@@ -88,8 +92,14 @@ impl Client {
             transport: Transport::new(options.proxies, options.ca_file),
             logins: Arc::new(options.logins),
             patience: options.patience,
+            progress: options.progress,
             hosts: Mutex::default(),
         }))
+    }
+
+    /// Who is told of long copies.
+    pub fn progress(&self) -> &Progress {
+        &self.0.progress
     }
 
     /// The repository `name` of the registry `host`, both as in a reference.

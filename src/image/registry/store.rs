@@ -8,6 +8,7 @@ use super::crew::Crew;
 use super::error::{Error, Fault};
 use super::upload::{Mount, is_small};
 use crate::image::digest::Verifier;
+use crate::image::progress::Progress;
 use crate::image::{
     Descriptor, Destination, Digest, Error as ImageError, Item, Name, Reference, Source, StoreId,
 };
@@ -164,7 +165,9 @@ impl Destination for RegistryDestination {
             }
             let source = self.client.repository(host, repository)?;
             let (target, blob) = (self.repository.clone(), blob.clone());
-            self.crew.give(move || bring(&target, &source, &blob));
+            let progress = self.client.progress().clone();
+            self.crew
+                .give(move || bring(&target, &source, &blob, &progress));
             return Ok(true);
         }
         Ok(self.repository.has_blob(digest)?)
@@ -217,7 +220,12 @@ impl Destination for RegistryDestination {
 }
 
 /// Mounts a blob, or copies it where the registry refuses that.
-fn bring(target: &Repository, source: &Repository, blob: &Descriptor) -> Result<(), Error> {
+fn bring(
+    target: &Repository,
+    source: &Repository,
+    blob: &Descriptor,
+    progress: &Progress,
+) -> Result<(), Error> {
     let (digest, size) = (blob.digest(), blob.size());
     let session = match target.mount(digest, source)? {
         Mount::Done => return Ok(()),
@@ -228,7 +236,8 @@ fn bring(target: &Repository, source: &Repository, blob: &Descriptor) -> Result<
         return Ok(());
     }
     let content = source.blob(digest, size)?;
-    target.push(blob, &mut Verifier::new(content, digest, size), session)
+    let content = Verifier::new(content, digest, size);
+    target.push(blob, &mut progress.of_blob(blob, content), session)
 }
 
 impl From<Error> for ImageError {

@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::{Builder, NamedTempFile};
+use tempfile::NamedTempFile;
 
 use super::super::descriptor::{Descriptor, Kind};
 use super::super::digest::{Digest, Verifier};
@@ -25,7 +25,7 @@ use super::docker_archive::{MANIFEST, Saved, saved};
 use super::layout::{
     INDEX, LAYOUT, LAYOUT_TEXT, blob_name, empty_index, has_tag, list, named, read_index,
 };
-use super::{Destination, Item, LARGEST_MANIFEST, StoreId};
+use super::{Destination, Item, LARGEST_MANIFEST, StoreId, abandoned};
 
 /// An archive that is being written.
 pub(in crate::image) struct ArchiveWriter {
@@ -67,11 +67,8 @@ impl ArchiveWriter {
             path: path.clone(),
             source,
         };
-        let new = Builder::new()
-            .prefix(".reuseport-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-            .tempfile_in(directory(&path))
-            .map_err(fail)?;
+        abandoned::sweep(directory(&path));
+        let new = abandoned::file(directory(&path)).map_err(fail)?;
         if old.is_some() {
             let permissions = path.metadata().map_err(fail)?.permissions();
             new.as_file().set_permissions(permissions).map_err(fail)?;

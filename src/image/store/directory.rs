@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::NamedTempFile;
 
 use super::super::error::Error;
-use super::StoreId;
+use super::{StoreId, abandoned};
 
 /// A file's content, and its size in bytes.
 pub(in crate::image) type Opened<'a> = (Box<dyn Read + 'a>, u64);
@@ -89,10 +89,7 @@ impl Pending {
         path: PathBuf,
         content: &mut dyn Read,
     ) -> io::Result<()> {
-        let mut file = Builder::new()
-            .prefix(".reuseport-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-            .tempfile_in(directory)?;
+        let mut file = abandoned::file(directory)?;
         io::copy(content, file.as_file_mut())?;
         self.0.push((file, path));
         if self.0.len() < Self::MOST {

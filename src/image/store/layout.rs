@@ -13,7 +13,7 @@ use super::super::error::Error;
 use super::super::json::Document;
 use super::super::reference::Reference;
 use super::directory::{Directory, Files, Pending};
-use super::{Destination, Item, LARGEST_MANIFEST, Source, StoreId};
+use super::{Destination, Item, LARGEST_MANIFEST, Source, StoreId, abandoned};
 
 /// The annotation of `index.json` that holds a tag.
 pub(in crate::image) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -248,6 +248,7 @@ impl Writer {
         if path.exists() && !is_begun {
             read_index(&Directory(path.clone()))?;
         }
+        abandoned::sweep(path);
         Ok(this)
     }
 

@@ -1,6 +1,7 @@
 //! The interface of a store. Stores do the I/O, and nothing else: what an image
 //! becomes is decided by pure functions in between.
 
+pub(super) mod abandoned;
 mod archive;
 mod archive_writer;
 mod directory;
@@ -134,11 +135,16 @@ pub trait Destination {
 pub fn open(reference: &Reference, client: &Client) -> Result<Box<dyn Source>, Error> {
     match reference {
         Reference::Registry(name) => Ok(Box::new(RegistrySource::open(client, name)?)),
+        Reference::Engine(name) => {
+            let engine = Engine::find()?.watched_by(client.progress().clone());
+            let name = engine::spelt(name);
+            engine.source(&name, &engine.image(&name)?)
+        }
         _ => open_file(reference),
     }
 }
 
-/// The same for what is reached without a registry.
+/// The same for what is a file or a directory.
 ///
 /// # Errors
 /// As for [`open`].
@@ -155,12 +161,7 @@ pub(super) fn open_file(reference: &Reference) -> Result<Box<dyn Source>, Error>
         Reference::DockerArchive { .. } => {
             Box::new(docker_archive::DockerArchive::open(reference)?)
         }
-        Reference::Engine(name) => {
-            let engine = Engine::find()?;
-            let name = engine::spelt(name);
-            engine.source(&name, &engine.image(&name)?)?
-        }
-        Reference::Registry(_) | Reference::Bare(_) => {
+        Reference::Registry(_) | Reference::Engine(_) | Reference::Bare(_) => {
             return Err(unsupported(reference));
         }
     })
@@ -174,11 +175,15 @@ pub(super) fn open_file(reference: &Reference) -> Result<Box<dyn Source>, Error>
 pub fn create(reference: &Reference, client: &Client) -> Result<Box<dyn Destination>, Error> {
     match reference {
         Reference::Registry(name) => Ok(Box::new(RegistryDestination::open(client, name)?)),
+        Reference::Engine(name) => {
+            let engine = Engine::find()?.watched_by(client.progress().clone());
+            engine.destination(&engine::spelt(name))
+        }
         _ => create_file(reference),
     }
 }
 
-/// The same for what is reached without a registry.
+/// The same for what is a file or a directory.
 ///
 /// # Errors
 /// As for [`create`].
@@ -188,8 +193,9 @@ pub(super) fn create_file(reference: &Reference) -> Result<Box<dyn Destination>,
         Reference::OciArchive { .. } | Reference::DockerArchive { .. } => {
             Box::new(archive_writer::ArchiveWriter::new(reference)?)
         }
-        Reference::Engine(name) => Engine::find()?.destination(&engine::spelt(name))?,
-        Reference::Registry(_) | Reference::Bare(_) => return Err(unsupported(reference)),
+        Reference::Registry(_) | Reference::Engine(_) | Reference::Bare(_) => {
+            return Err(unsupported(reference));
+        }
     })
 }
 
