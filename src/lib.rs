@@ -20,4 +20,5 @@ pub mod program;
 pub mod replace;
 pub mod rules;
 pub mod shim;
+pub mod sockets;
 pub mod unit;
