@@ -55,7 +55,11 @@ impl Runner {
         self.length = 3 + name.len() as u8;
         let (family, place) = self.address.split_at_mut(3);
         if let Some(first) = family.first_mut() {
-            *first = if cfg!(target_endian = "little") { AF_UNIX } else { 0 };
+            *first = if cfg!(target_endian = "little") {
+                AF_UNIX
+            } else {
+                0
+            };
         }
         for (to, from) in place.iter_mut().zip(name) {
             *to = *from;

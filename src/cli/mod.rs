@@ -16,6 +16,7 @@ mod print;
 mod report;
 mod rules;
 mod run;
+mod runner;
 mod shorthand;
 mod unit;
 mod validate;
@@ -54,7 +55,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
+    Restart(runner::Restart),
+    Stop(runner::Stop),
+    Scale(runner::Scale),
     Check(check::Arguments),
     Inject(inject::Arguments),
     Eject(eject::Arguments),
@@ -69,7 +73,9 @@ enum Subcommands {
 /// gives its exit status. May be called again: nothing is kept.
 pub fn run(arguments: Vec<OsString>) -> u8 {
     exec::fill_standard_descriptors();
-    if let Some(status) = crate::live::enter(&arguments) {
+    if let Some(status) =
+        crate::live::enter(&arguments).or_else(|| crate::runner::enter(&arguments))
+    {
         return status;
     }
     let expanded = shorthand::expand(arguments, &Cli::command());
@@ -83,7 +89,10 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     }
     match Cli::try_parse_from(expanded.arguments) {
         Ok(Cli { command }) => match command {
-            Subcommands::Run(arguments) => run::run(arguments),
+            Subcommands::Run(arguments) => run::run(*arguments),
+            Subcommands::Restart(arguments) => runner::restart(&arguments),
+            Subcommands::Stop(arguments) => runner::stop(&arguments),
+            Subcommands::Scale(arguments) => runner::scale(&arguments),
             Subcommands::Check(arguments) => check::run(arguments),
             Subcommands::Inject(arguments) => inject::run(arguments),
             Subcommands::Eject(arguments) => eject::run(&arguments),

@@ -138,7 +138,9 @@ fn dump(
             match kind {
                 number::NLMSG_DONE => return Ok(()),
                 number::NLMSG_ERROR => {
-                    let code = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                    let code = body
+                        .first_chunk()
+                        .map_or(0, |code| i32::from_ne_bytes(*code));
                     return Err(io::Error::from_raw_os_error(code.saturating_neg()));
                 }
                 _ => each(body),
@@ -170,7 +172,12 @@ fn ask(
     // `inet_diag_sockid`, of which the local port is matched.
     message.extend(port.to_be_bytes());
     message.resize(HEADER + REQUEST, 0);
-    sendto(fd, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    sendto(
+        fd,
+        &message,
+        SendFlags::empty(),
+        &SocketAddrNetlink::new(0, 0),
+    )?;
     Ok(())
 }
 
