@@ -96,6 +96,7 @@ impl Runner {
 
     /// Sends `fd` through `socket`, to the runner and to nobody else.
     fn send(&self, socket: usize, fd: c_int) -> Result<(), Errno> {
+        const MSG_NOSIGNAL: usize = 0x4000;
         let address = self.address.as_ptr().expose_provenance();
         let connect = [socket, address, self.length.into()];
         // SAFETY: connect(2) reads `length` bytes of the address.
@@ -122,7 +123,6 @@ impl Runner {
             ],
             flags: 0,
         };
-        const MSG_NOSIGNAL: usize = 0x4000;
         let send = [
             socket,
             (&raw const message).expose_provenance(),

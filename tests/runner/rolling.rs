@@ -1,7 +1,6 @@
 //! Rolling restarts under load, at `tcp_migrate_req=0`.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -33,12 +32,12 @@ fn is_apart(test: &str) -> bool {
         .env(MARK, "1")
         .output()
         .expect("unshare");
-    let text = String::from_utf8_lossy(&outcome.stdout).into_owned()
-        + &String::from_utf8_lossy(&outcome.stderr);
-    println!("{text}");
+    let said = [outcome.stdout, outcome.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    println!("{said}");
     assert!(
-        outcome.status.success() && text.contains("1 passed"),
-        "{text}"
+        outcome.status.success() && said.contains("1 passed"),
+        "{said}"
     );
     false
 }
@@ -53,6 +52,9 @@ fn roll(flags: &[&str], command: &[&str], port: u16, talk: Talk, times: usize) -
     }
     let tally = load.end();
     println!("{command:?}: {times} restarts: {tally:?}");
+    if tally.failed() > 0 {
+        println!("{:#?}", runner.said());
+    }
     assert_eq!(runner.stop(), Some(0));
     tally
 }
@@ -213,7 +215,7 @@ fn scaling_up_and_down_loses_nothing() {
 
 #[test]
 fn connections_are_spread_evenly() {
-    const COPIES: usize = 4;
+    const COPIES: u32 = 4;
     const CONNECTIONS: usize = 4000;
     for steer in ["hash", "random"] {
         let port = free_port();
@@ -230,17 +232,20 @@ fn connections_are_spread_evenly() {
         let runner = Runner::start(&["-n", "4", "--steer", steer], &command);
         // A restart, so that the order is no longer that of the start.
         runner.restart();
-        let before = counts(&runner, port);
+        let before = counts(port);
         for _ in 0..CONNECTIONS {
             ask(local(port), Talk::Redis).expect("an answer");
         }
-        let after = counts(&runner, port);
-        let counts: Vec<u64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
-        assert_eq!(counts.len(), COPIES);
-        let expected = counts.iter().sum::<u64>() as f64 / COPIES as f64;
+        let after = counts(port);
+        let counts: Vec<f64> = after
+            .iter()
+            .zip(before)
+            .map(|(a, b)| f64::from(a - b))
+            .collect();
+        let expected = counts.iter().sum::<f64>() / f64::from(COPIES);
         let chi: f64 = counts
             .iter()
-            .map(|count| (*count as f64 - expected).powi(2) / expected)
+            .map(|count| (count - expected).powi(2) / expected)
             .sum();
         println!("{steer}: {counts:?}, chi-squared {chi:.1}");
         // p = 0.0001 with three degrees of freedom: a test that runs often.
@@ -251,16 +256,15 @@ fn connections_are_spread_evenly() {
 
 /// How many connections each copy has had, by redis's own count: whoever answers is
 /// asked until all have.
-fn counts(runner: &Runner, port: u16) -> Vec<u64> {
+fn counts(port: u16) -> Vec<u32> {
     use std::io::{Read, Write};
     let mut found = std::collections::BTreeMap::new();
-    let _ = runner;
     wait_for("every copy answers", || {
         let mut stream = std::net::TcpStream::connect(local(port)).ok()?;
         stream.write_all(b"INFO\r\nQUIT\r\n").ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
-        let field = |name: &str| -> Option<u64> {
+        let field = |name: &str| -> Option<u32> {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().parse().ok()
         };
@@ -268,9 +272,4 @@ fn counts(runner: &Runner, port: u16) -> Vec<u64> {
         (found.len() == 4).then_some(())
     });
     found.into_values().collect()
-}
-
-#[test]
-fn the_path_of_the_fixture_is_there() {
-    assert!(Path::new(&threaded()).exists());
 }

@@ -177,7 +177,8 @@ fn below(top: u32) -> Vec<u32> {
     known.split_off(1)
 }
 
-/// A copy that is started without a runner, for comparison: killed when dropped.
+/// A copy that is started without a runner, for comparison: told to end when
+/// dropped.
 pub struct Plain(pub Child);
 
 impl Plain {
@@ -192,15 +193,15 @@ impl Plain {
         Self(child.expect("starts"))
     }
 
-    pub fn terminate(mut self) {
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
+    pub fn terminate(self) {
+        drop(self);
     }
 }
 
 impl Drop for Plain {
+    // Not killed: its workers would stay in the group.
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
         let _ = self.0.wait();
     }
 }
