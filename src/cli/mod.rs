@@ -6,6 +6,7 @@ mod check;
 mod eject;
 mod engine;
 mod found;
+mod groups;
 mod host;
 mod image;
 mod inject;
@@ -59,6 +60,7 @@ enum Subcommands {
     Restart(runner::Restart),
     Stop(runner::Stop),
     Scale(runner::Scale),
+    Status(groups::Arguments),
     Check(check::Arguments),
     Inject(inject::Arguments),
     Eject(eject::Arguments),
@@ -93,6 +95,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             Subcommands::Restart(arguments) => runner::restart(&arguments),
             Subcommands::Stop(arguments) => runner::stop(&arguments),
             Subcommands::Scale(arguments) => runner::scale(&arguments),
+            Subcommands::Status(arguments) => groups::run(&arguments),
             Subcommands::Check(arguments) => check::run(arguments),
             Subcommands::Inject(arguments) => inject::run(arguments),
             Subcommands::Eject(arguments) => eject::run(&arguments),

@@ -67,6 +67,17 @@ pub(super) fn directory() -> PathBuf {
     }
 }
 
+/// Removes what runners that were killed have left behind.
+fn remove_stale(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let is_socket = path.extension().is_some_and(|end| end == "sock");
+        if is_socket && UnixStream::connect(&path).is_err() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 impl Control {
     /// Opens the socket of the runner `name` in `directory`.
     pub(super) fn open(directory: &Path, name: &str) -> Result<Self, Error> {
@@ -87,8 +98,7 @@ impl Control {
         if UnixStream::connect(&path).is_ok() {
             return Err(Error::NameTaken(name.to_owned()));
         }
-        // Left behind by one that was killed.
-        let _ = fs::remove_file(&path);
+        remove_stale(directory);
         let failed = |error| Error::io(&path.display().to_string(), error);
         let listener = UnixListener::bind(&path).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;

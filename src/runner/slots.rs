@@ -16,6 +16,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// For how long nothing new may be listened on until a first copy has all.
 const SETTLED: Duration = Duration::from_millis(100);
 
+/// How many copies are asked for an answer at once.
+const MOST_PROBES: usize = 16;
+
 /// How often a copy that starts is looked at from outside.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -214,9 +217,14 @@ impl Supervisor<'_> {
 
     /// Asks the copy itself for `path`, through the port that it shares.
     fn is_answering(&mut self, generation: u64, path: &str) -> bool {
+        let count = self.copies.iter().filter(|one| one.probe.is_some());
+        let is_late = count.count() >= MOST_PROBES;
         let Some(copy) = self.copy_mut(generation) else {
             return false;
         };
+        if is_late && copy.probe.is_none() {
+            return false;
+        }
         let answer = match &mut copy.probe {
             Some(probe) => probe.answer(),
             None => Some(false),

@@ -251,18 +251,15 @@ impl Group {
         } else {
             program::spread(steer, order.len(), &left_out)
         };
-        let probe = copies.iter().find_map(|copy| {
+        let probes = copies.iter().filter_map(|copy| {
             let port = copy.probe.as_ref()?.port;
             let own = |inode: &u64| copy.held.iter().any(|held| held.inode == *inode);
             Some((port, order.iter().position(own)?))
         });
-        let program = match (program, probe) {
-            (program, Some((port, member))) => {
-                let rest = program.unwrap_or_else(program::by_hash);
-                Some(program::with_probe(&rest, port, member))
-            }
-            (program, None) => program,
-        };
+        let program = probes.fold(program, |program, (port, member)| {
+            let rest = program.unwrap_or_else(program::by_hash);
+            Some(program::with_probe(&rest, port, member))
+        });
         self.set(fd, program)
             .map_err(|error| format!("the kernel takes no program: {error}"))
     }
