@@ -12,6 +12,9 @@ arch::weak_symbols! {
     environ = "environ";
 }
 
+/// The variable through which a runner tells its copies of itself.
+const RUNNER: &str = "LIBREUSEPORT_RUNNER";
+
 /// A C environment: a null-terminated array of C strings.
 pub type Environment = *const *const c_char;
 
@@ -29,24 +32,45 @@ pub fn current(from_loader: Environment) -> Environment {
     unsafe { *address }
 }
 
+/// What an environment has for us.
+#[derive(Default)]
+pub struct Found<'a> {
+    /// The values of the rules' variables.
+    pub values: Values<'a>,
+    /// The value of the runner's, see `runner`.
+    pub runner: &'a [u8],
+}
+
+/// A name of ours in an environment.
+enum Name {
+    Rule(Variable),
+    Runner,
+}
+
 /// The values of our variables in `environment`.
 ///
 /// # Safety
 /// `environment` is null-terminated and holds C strings, all unchanged for as
 /// long as the result is used.
-pub unsafe fn values<'a>(mut environment: Environment) -> Values<'a> {
-    let mut values = Values::default();
+pub unsafe fn values<'a>(mut environment: Environment) -> Found<'a> {
+    let mut found = Found::default();
     // SAFETY: by the caller, each entry up to the null is a C string.
     unsafe {
         while !(*environment).is_null() {
-            if let Some(variable) = variable(*environment) {
-                let value = (*environment).add(variable.name().len() + 1);
-                values.set_first(variable, bytes(value));
+            match name(*environment) {
+                Some(Name::Rule(variable)) => {
+                    let value = (*environment).add(variable.name().len() + 1);
+                    found.values.set_first(variable, bytes(value));
+                }
+                Some(Name::Runner) => {
+                    found.runner = bytes((*environment).add(RUNNER.len() + 1));
+                }
+                None => {}
             }
             environment = environment.add(1);
         }
     }
-    values
+    found
 }
 
 /// The variable of ours that `entry` sets. Names are compared in place, and what
@@ -55,7 +79,7 @@ pub unsafe fn values<'a>(mut environment: Environment) -> Values<'a> {
 ///
 /// # Safety
 /// `entry` is a C string.
-unsafe fn variable(entry: *const c_char) -> Option<Variable> {
+unsafe fn name(entry: *const c_char) -> Option<Name> {
     let entry = entry.cast();
     // SAFETY: by the caller; the rest of a name follows its beginning.
     unsafe {
@@ -63,12 +87,20 @@ unsafe fn variable(entry: *const c_char) -> Option<Variable> {
             Some(rest) => (rest, b"LIBREUSEPORT_".len()),
             None => (after(entry, b"SO_")?, b"SO_".len()),
         };
-        Variable::ALL.iter().copied().find(|variable| {
-            let name = variable.name().as_bytes();
-            let differing = name.get(shared..).unwrap_or_default();
-            variable.is_later_spelling() == (shared == b"SO_".len())
-                && after(rest, differing).is_some_and(|rest| *rest == b'=')
-        })
+        let is_later_spelling = shared == b"SO_".len();
+        let follows = |name: &str| {
+            let differing = name.as_bytes().get(shared..).unwrap_or_default();
+            after(rest, differing).is_some_and(|rest| *rest == b'=')
+        };
+        let mut variables = Variable::ALL.iter().copied();
+        let rule = variables.find(|variable| {
+            variable.is_later_spelling() == is_later_spelling && follows(variable.name())
+        });
+        match rule {
+            Some(variable) => Some(Name::Rule(variable)),
+            None if !is_later_spelling && follows(RUNNER) => Some(Name::Runner),
+            None => None,
+        }
     }
 }
 

@@ -28,6 +28,9 @@ extern "C" fn constructor(_count: c_int, _arguments: *const c_void, environment:
         let mut own = MaybeUninit::uninit();
         state::establish(&mut own, environment);
     }
+    if state::published().is_some_and(|state| state.runner.is_some()) {
+        next::resolve_listen();
+    }
 }
 
 /// The hook of bind(2).
@@ -76,6 +79,23 @@ unsafe fn listed(rules: &Rules, fd: c_int, address: *const c_void, length: u32) 
         }
         next::bind(fd, address, length)
     }
+}
+
+/// The hook of listen(2): hands the socket to the runner where there is one.
+///
+/// # Safety
+/// As for listen(2).
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    // SAFETY: passed on to the caller.
+    let answer = unsafe { next::listen(fd, backlog) };
+    if answer == 0
+        && let Some(state) = state::published()
+        && state.runner.is_some()
+    {
+        state.runner.hand(fd);
+    }
+    answer
 }
 
 /// The hook of libc's `syscall()` for `SYS_bind`; `arch::syscall` jumps here.
@@ -129,6 +149,10 @@ unsafe fn slowly(
         }
         _ => next(),
     };
+    // A stream socket is handed over once it listens.
+    if state.runner.is_some() && answer == 0 && selected.is_ok() {
+        state.runner.hand_datagrams(fd);
+    }
     if rules.debug {
         let report = Report {
             fd,

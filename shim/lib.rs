@@ -13,6 +13,7 @@
 //!   panic handler below does not link, which proves the last one at each
 //!   build.
 //! - The environment is read once, into plain values (`state`).
+//! - In a copy of a runner, and nowhere else, sockets are handed to it (`runner`).
 //!
 //! This file is the root of two crates: the shared object, which the build
 //! step compiles (`builder.rs`), and the test target `shim` of the package,
@@ -37,6 +38,7 @@ mod note;
 mod program;
 mod reason;
 mod rules;
+mod runner;
 mod sockaddr;
 mod sockopt;
 mod state;

@@ -13,6 +13,7 @@ use crate::arch;
 use crate::errno::Errno;
 
 type Bind = unsafe extern "C" fn(c_int, *const c_void, u32) -> c_int;
+type Listen = unsafe extern "C" fn(c_int, c_int) -> c_int;
 type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 type ErrnoLocation = unsafe extern "C" fn() -> *mut c_int;
 
@@ -28,6 +29,10 @@ const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
 
 /// The next `bind`, once it has been looked up.
 static BIND: AtomicPtr<c_void> = AtomicPtr::new(first_bind as Bind as *mut c_void);
+
+/// The next `listen`, once it has been looked up: at the first call, so that a
+/// process that never listens pays nothing for it.
+static LISTEN: AtomicPtr<c_void> = AtomicPtr::new(first_listen as Listen as *mut c_void);
 
 /// The next `syscall()`; `arch::syscall` jumps through it.
 pub static SYSCALL: AtomicPtr<c_void> =
@@ -85,7 +90,45 @@ unsafe extern "C" fn first_bind(fd: c_int, address: *const c_void, length: u32) 
 unsafe extern "C" fn raw_bind(fd: c_int, address: *const c_void, length: u32) -> c_int {
     let arguments = [fd.cast_unsigned() as usize, address.addr(), length as usize];
     // SAFETY: the kernel checks what bind(2) is given.
-    match unsafe { arch::syscall3(arch::number::BIND, arguments) } {
+    outcome(unsafe { arch::syscall3(arch::number::BIND, arguments) })
+}
+
+/// Looks up the next `listen`.
+pub fn resolve_listen() {
+    let next = next_symbol(c"listen").unwrap_or(raw_listen as Listen as *mut c_void);
+    LISTEN.store(next, Relaxed);
+}
+
+/// Calls the next `listen`.
+///
+/// # Safety
+/// As for listen(2), which checks its arguments itself.
+#[inline(always)]
+pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
+    // SAFETY: LISTEN holds a function of this type from the start.
+    unsafe {
+        let listen = transmute::<*mut c_void, Listen>(LISTEN.load(Relaxed));
+        listen(fd, backlog)
+    }
+}
+
+/// Stands in for the next `listen` until it is looked up.
+unsafe extern "C" fn first_listen(fd: c_int, backlog: c_int) -> c_int {
+    resolve_listen();
+    // SAFETY: passed on to the caller.
+    unsafe { listen(fd, backlog) }
+}
+
+/// The system call, where no `listen` comes after us.
+unsafe extern "C" fn raw_listen(fd: c_int, backlog: c_int) -> c_int {
+    let arguments = [fd, backlog, 0].map(|number| number.cast_unsigned() as usize);
+    // SAFETY: the kernel checks what listen(2) is given.
+    outcome(unsafe { arch::syscall3(arch::number::LISTEN, arguments) })
+}
+
+/// A system call's outcome as the C library's function returns it.
+fn outcome(answer: Result<usize, Errno>) -> c_int {
+    match answer {
         Ok(_) => 0,
         Err(errno) => {
             set_errno(errno);

@@ -58,6 +58,24 @@ pub fn protocol(fd: c_int) -> Result<c_int, Errno> {
     get(fd, SO_PROTOCOL)
 }
 
+/// `getsockopt(fd, SOL_SOCKET, SO_TYPE, …)`: a `SOCK_*` number.
+///
+/// <https://man7.org/linux/man-pages/man7/socket.7.html>
+pub fn socket_type(fd: c_int) -> Result<c_int, Errno> {
+    const SO_TYPE: usize = 3;
+    get(fd, SO_TYPE)
+}
+
+/// `getsockopt(fd, SOL_SOCKET, SO_PEERCRED, …)`: the effective user of who
+/// listens at the other end of a Unix socket, as it began to.
+///
+/// <https://man7.org/linux/man-pages/man7/unix.7.html>
+pub fn peer_user(fd: c_int) -> Result<u32, Errno> {
+    const SO_PEERCRED: usize = 17;
+    let [_pid, user, _group] = get::<[u32; 3]>(fd, SO_PEERCRED)?;
+    Ok(user)
+}
+
 /// The value is passed where it lies: the rules are no shorter-lived.
 #[inline(always)]
 fn set(fd: c_int, option: usize, setting: &Setting) -> Outcome {
@@ -78,9 +96,9 @@ fn set_bytes(fd: c_int, option: usize, value: usize, length: usize) -> Result<()
 }
 
 #[inline(always)]
-fn get(fd: c_int, option: usize) -> Result<c_int, Errno> {
-    let mut value: c_int = 0;
-    let mut length = size_of::<c_int>() as u32;
+fn get<T: Default>(fd: c_int, option: usize) -> Result<T, Errno> {
+    let mut value = T::default();
+    let mut length = size_of::<T>() as u32;
     let arguments = [
         fd.cast_unsigned() as usize,
         SOL_SOCKET,

@@ -13,10 +13,11 @@ use core::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::arch::{self, number};
 use crate::debug;
-use crate::environ::{self, Environment};
+use crate::environ::{self, Environment, Found};
 use crate::program;
 use crate::reason::Reason;
-use crate::rules::{Globs, Interface, Rules, Values};
+use crate::rules::{Globs, Interface, Rules};
+use crate::runner::Runner;
 
 /// What the shim knows of its process.
 pub struct State {
@@ -26,6 +27,8 @@ pub struct State {
     /// The process's name, see `PR_GET_NAME` in prctl(2): zero-padded, and
     /// filled only where debug lines are asked for.
     pub name: [u8; NAME],
+    /// The runner that is handed the sockets, if this is a copy of one.
+    pub runner: Runner,
 }
 
 impl State {
@@ -34,10 +37,15 @@ impl State {
         rules: Rules::EMPTY,
         idle: None,
         name: [0; NAME],
+        runner: Runner::NONE,
     };
 
     fn stage(&self) -> u8 {
-        if self.idle.is_some() || self.rules.interface != Interface::Any || self.rules.debug {
+        if self.idle.is_some()
+            || self.rules.interface != Interface::Any
+            || self.rules.debug
+            || self.runner.is_some()
+        {
             LONG
         } else if self.rules.select_any() {
             SHORT
@@ -84,7 +92,7 @@ pub enum Path {
     /// The rules list what they select, and set options alone.
     Listed(&'static Rules),
     /// The state is not there, nothing is to be done in this process, or there
-    /// is an interface to set or a line to write.
+    /// is an interface to set, a line to write or a runner to tell.
     Long,
 }
 
@@ -112,21 +120,23 @@ pub fn establish(own: &mut MaybeUninit<State>, from_loader: Environment) -> Opti
     // SAFETY: this is the process's environment. Nobody may change it while it
     // is read: the constructor runs before the program, and a program that
     // binds in one thread while another calls setenv(3) has that race already.
-    let values = unsafe { environ::values(environment) };
+    let found = unsafe { environ::values(environment) };
     if arch::swap(&CLAIMED, 1) == 0 {
         // SAFETY: the claim above succeeds once, so that this is the only
         // reference until STAGE is set.
-        let state = fill(unsafe { &mut *PLACE.0.get() }, &values, true);
+        let state = fill(unsafe { &mut *PLACE.0.get() }, &found, true);
         STAGE.store(state.stage(), Release);
         return Some(state);
     }
     // Between the caller's look and ours the state may have been published.
-    published().or_else(|| Some(fill(own.write(State::NEW), &values, false)))
+    published().or_else(|| Some(fill(own.write(State::NEW), &found, false)))
 }
 
-/// Parses `values` into `state`, which is [`State::NEW`]; says on standard
+/// Parses what was `found` into `state`, which is [`State::NEW`]; says on standard
 /// error what is wrong with them where that is asked for and `loud`.
-fn fill<'a>(state: &'a mut State, values: &Values<'_>, loud: bool) -> &'a State {
+fn fill<'a>(state: &'a mut State, found: &Found<'_>, loud: bool) -> &'a State {
+    let values = &found.values;
+    state.runner.fill(found.runner);
     let programs = Globs::of(values);
     let passed_over = matches!(programs, Ok(Some(globs)) if !program::is_listed(globs));
     let outcome = programs.and(state.rules.fill(values));

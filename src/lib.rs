@@ -20,5 +20,7 @@ pub mod process;
 pub mod program;
 pub mod replace;
 pub mod rules;
+pub mod runner;
 pub mod shim;
+pub mod sockets;
 pub mod unit;

@@ -14,9 +14,13 @@ pub mod number {
     pub const READLINKAT: usize = 78;
     pub const PRCTL: usize = 167;
     pub const GETPID: usize = 172;
+    pub const SOCKET: usize = 198;
     pub const BIND: usize = 200;
+    pub const LISTEN: usize = 201;
+    pub const CONNECT: usize = 203;
     pub const SETSOCKOPT: usize = 208;
     pub const GETSOCKOPT: usize = 209;
+    pub const SENDMSG: usize = 211;
 }
 
 /// # Safety

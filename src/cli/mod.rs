@@ -7,6 +7,7 @@ mod digest_file;
 mod eject;
 mod engine;
 mod found;
+mod groups;
 mod host;
 mod image;
 mod inject;
@@ -19,6 +20,7 @@ mod progress;
 mod report;
 mod rules;
 mod run;
+mod runner;
 mod shorthand;
 mod unit;
 mod validate;
@@ -57,7 +59,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
+    Restart(runner::Restart),
+    Stop(runner::Stop),
+    Scale(runner::Scale),
+    Status(groups::Arguments),
     Check(check::Arguments),
     Inject(inject::Arguments),
     Eject(eject::Arguments),
@@ -72,7 +78,9 @@ enum Subcommands {
 /// gives its exit status. May be called again: nothing is kept.
 pub fn run(arguments: Vec<OsString>) -> u8 {
     exec::fill_standard_descriptors();
-    if let Some(status) = crate::live::enter(&arguments) {
+    if let Some(status) =
+        crate::live::enter(&arguments).or_else(|| crate::runner::enter(&arguments))
+    {
         return status;
     }
     let expanded = shorthand::expand(arguments, &Cli::command());
@@ -86,7 +94,11 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     }
     match Cli::try_parse_from(expanded.arguments) {
         Ok(Cli { command }) => match command {
-            Subcommands::Run(arguments) => run::run(arguments),
+            Subcommands::Run(arguments) => run::run(*arguments),
+            Subcommands::Restart(arguments) => runner::restart(&arguments),
+            Subcommands::Stop(arguments) => runner::stop(&arguments),
+            Subcommands::Scale(arguments) => runner::scale(&arguments),
+            Subcommands::Status(arguments) => groups::run(&arguments),
             Subcommands::Check(arguments) => check::run(arguments),
             Subcommands::Inject(arguments) => inject::run(arguments),
             Subcommands::Eject(arguments) => eject::run(&arguments),

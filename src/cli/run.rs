@@ -27,11 +27,13 @@ pub(super) mod status {
     pub(super) const NOT_FOUND: u8 = 127;
 }
 
-/// Run a program under the shim, in this process
+/// Run a program under the shim, in this process, or several copies of it
 ///
 /// The program keeps this process's id, descriptors, signals and environment,
 /// with LD_PRELOAD and the rules' variables added. One that the shim cannot
-/// reach is refused.
+/// reach is refused. With -n, this process is a runner: it starts copies of the
+/// program, starts them again when they end, and replaces them one after another
+/// on SIGHUP.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Environment:
@@ -44,6 +46,8 @@ Exit status:
 pub(super) struct Arguments {
     #[command(flatten)]
     rules: RuleFlags,
+    #[command(flatten)]
+    runner: super::runner::Flags,
     /// Run CMD without looking at it first
     #[arg(long)]
     no_check: bool,
@@ -73,11 +77,14 @@ impl Refusal {
 }
 
 pub(super) fn run(arguments: Arguments) -> u8 {
-    let Err(refusal) = replace_process(arguments);
-    complain(&refusal.message, refusal.status)
+    match start(arguments) {
+        Ok(status) => status,
+        Err(refusal) => complain(&refusal.message, refusal.status),
+    }
 }
 
-fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Refusal> {
+/// Becomes CMD, or runs copies of it to their end.
+fn start(arguments: Arguments) -> Result<u8, Refusal> {
     let mut environment: Environment = env::vars_os().collect();
     let given = arguments.rules.assignments();
     let inherited = Assignments::from_environment(&environment);
@@ -109,6 +116,19 @@ fn replace_process(arguments: Arguments) -> Result<std::convert::Infallible, Ref
         environment::set(&mut environment, variable.name(), value.to_owned());
     }
     let path = subject.path;
+    if arguments.runner.is_runner() {
+        let ours = |name: &OsString| {
+            name == LD_PRELOAD || given.iter().any(|(variable, _)| name == variable.name())
+        };
+        environment.retain(|(name, _)| ours(name));
+        let command = super::runner::Command {
+            program: path,
+            arguments: arguments.command,
+            environment,
+        };
+        let outcome = arguments.runner.run(command);
+        return outcome.map_err(|error| Refusal::new(status::FAULT, &error));
+    }
     let error = exec::exec(&path, &arguments.command, environment);
     Err(Refusal::new(
         status::NOT_EXECUTABLE,

@@ -246,29 +246,29 @@ fn outcome(child: &mut Child, limit: Duration) -> Outcome {
 }
 
 /// Strings of the system as JSON: any bytes are allowed in them.
-mod bytes {
+pub(crate) mod bytes {
     use super::{OsString, OsStringExt};
     use serde::{Deserialize, Deserializer, Serializer};
     use std::os::unix::ffi::OsStrExt;
 
-    pub(super) fn serialize<S: Serializer>(list: &[OsString], to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(list: &[OsString], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(list.iter().map(|one| one.as_bytes()))
     }
 
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<OsString>, D::Error> {
+    pub(crate) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<OsString>, D::Error> {
         let list = Vec::<Vec<u8>>::deserialize(from)?;
         Ok(list.into_iter().map(OsString::from_vec).collect())
     }
 }
 
 /// Pairs of such strings.
-mod pairs {
+pub(crate) mod pairs {
     use super::OsString;
     use serde::{Deserializer, Serializer};
 
     type Pairs = Vec<(OsString, OsString)>;
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         list: &[(OsString, OsString)],
         to: S,
     ) -> Result<S::Ok, S::Error> {
@@ -279,7 +279,7 @@ mod pairs {
         super::bytes::serialize(&flat, to)
     }
 
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Pairs, D::Error> {
+    pub(crate) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Pairs, D::Error> {
         let mut flat = super::bytes::deserialize(from)?.into_iter();
         Ok(std::iter::from_fn(|| Some((flat.next()?, flat.next()?))).collect())
     }

@@ -1,23 +1,14 @@
 //! The processes of a copy, and their sockets.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::{Socket, State};
-use crate::process::{self, OpenSocket, Process, Standing};
+use crate::process::{self, OpenSocket, Process, Standing, Stat};
 use crate::rules::Assignments;
 
 const PROC: &str = "/proc";
-
-/// A process, as `/proc/N/stat` shows it.
-#[derive(Clone, Copy, Debug)]
-struct Stat {
-    pid: u32,
-    parent: u32,
-    state: char,
-}
 
 /// The processes below `keeper`, which have not ended.
 pub(super) fn processes(keeper: u32) -> io::Result<Vec<u32>> {
@@ -32,34 +23,7 @@ pub(super) fn are_stopped(keeper: u32) -> io::Result<bool> {
 }
 
 fn below(keeper: u32) -> io::Result<Vec<Stat>> {
-    let all: Vec<Stat> = fs::read_dir(PROC)?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(stat)
-        .collect();
-    let mut known = vec![keeper];
-    let mut found: Vec<Stat> = Vec::new();
-    while let Some(parent) = known.pop() {
-        for one in all.iter().filter(|one| one.parent == parent) {
-            known.push(one.pid);
-            if !matches!(one.state, 'Z' | 'X') {
-                found.push(*one);
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn stat(pid: u32) -> Option<Stat> {
-    let text = fs::read(format!("{PROC}/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    // The name, in parentheses, may hold anything.
-    let (_, rest) = text.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    Some(Stat {
-        pid,
-        state: fields.next()?.chars().next()?,
-        parent: fields.next()?.parse().ok()?,
-    })
+    process::below(Path::new(PROC), keeper)
 }
 
 /// The sockets of the processes below `keeper` that take what comes to an

@@ -14,6 +14,7 @@ mod socket;
 mod standing;
 mod start;
 mod table;
+mod tree;
 mod verdict;
 
 use std::collections::{BTreeMap, HashSet};
@@ -39,6 +40,7 @@ pub use start::Started;
 use start::Status;
 use table::Table;
 pub use table::{OpenSocket, Protocol};
+pub(crate) use tree::{Stat, below, stat};
 pub use verdict::judge;
 
 /// A running process, read.
@@ -158,6 +160,15 @@ pub fn open_sockets(proc: &Path, pids: &[u32]) -> Vec<OpenSocket> {
     let mut open = table.map_or(Vec::new(), |table| table.open);
     open.retain(|one| inodes.contains(&one.inode));
     open
+}
+
+/// The inodes of all sockets that the process `pid` has, each with one of its
+/// descriptors.
+///
+/// # Errors
+/// It has ended, or does not show them.
+pub fn socket_descriptors(proc: &Path, pid: u32) -> io::Result<BTreeMap<u64, u32>> {
+    socket::descriptors(&Directory::open(proc.join(pid.to_string()))?)
 }
 
 /// The directory of the process of `pid`, and the process's own id.

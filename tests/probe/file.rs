@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::{output, reuseport};
 
 /// The functions that the shim stands in front of: all that it may export.
-const HOOKS: [&str; 2] = ["bind", "syscall"];
+const HOOKS: [&str; 3] = ["bind", "listen", "syscall"];
 
 /// What it may look for in the process, and must do without.
 const WEAK: [&str; 3] = ["__errno_location", "dlsym", "environ"];
@@ -83,7 +83,7 @@ fn it_exports_the_hooks_and_needs_weak_symbols_alone() {
 fn it_is_small_and_its_stack_is_not_executable() {
     for path in shims() {
         let size = path.metadata().expect("a file").len();
-        assert!(size <= 16 * 1024, "{}: {size} bytes", path.display());
+        assert!(size <= 17 * 1024, "{}: {size} bytes", path.display());
         let segments = readelf(&["--segments"], &path);
         let stack = segments
             .lines()

@@ -1,0 +1,106 @@
+//! Speaking to runners.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::net::sockopt;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::control;
+pub use super::control::Request;
+
+/// What a runner answers.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Answer {
+    /// The exit status for who asked.
+    pub status: u8,
+    #[serde(default)]
+    pub message: String,
+    #[serde(default)]
+    pub state: Value,
+}
+
+/// A runner of this user that is there.
+#[derive(Debug)]
+pub struct Runner {
+    pub name: String,
+    pub pid: u32,
+    stream: UnixStream,
+}
+
+/// All runners of this user.
+pub fn runners() -> Vec<Runner> {
+    let entries = fs::read_dir(control::directory()).into_iter().flatten();
+    let mut found: Vec<Runner> = entries
+        .filter_map(|entry| connect(&entry.ok()?.path()))
+        .collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+fn connect(path: &Path) -> Option<Runner> {
+    let name = path
+        .file_name()?
+        .to_str()?
+        .strip_suffix(".sock")?
+        .to_owned();
+    let stream = UnixStream::connect(path).ok()?;
+    let peer = sockopt::socket_peercred(&stream).ok()?;
+    Some(Runner {
+        name,
+        pid: u32::try_from(peer.pid.as_raw_nonzero().get()).ok()?,
+        stream,
+    })
+}
+
+/// The runner that `wanted` names, or whose process it is; without it, the only one.
+///
+/// # Errors
+/// There is none, or there are several.
+pub fn find(wanted: Option<&str>) -> Result<Runner, String> {
+    let mut all = runners();
+    let names = |all: &[Runner]| {
+        let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
+        names.join(", ")
+    };
+    match wanted {
+        Some(wanted) => {
+            let is_it = |one: &Runner| one.name == wanted || one.pid.to_string() == wanted;
+            match all.iter().position(is_it) {
+                Some(index) => Ok(all.swap_remove(index)),
+                None if all.is_empty() => {
+                    Err(format!("no runner is there, so none called {wanted}"))
+                }
+                None => Err(format!(
+                    "no runner is called {wanted}; there are: {}",
+                    names(&all)
+                )),
+            }
+        }
+        None => match all.len() {
+            0 => Err("no runner is there".to_owned()),
+            1 => Ok(all.swap_remove(0)),
+            _ => Err(format!(
+                "there are several runners, name one: {}",
+                names(&all)
+            )),
+        },
+    }
+}
+
+/// Asks `runner`, and waits until it is done.
+///
+/// # Errors
+/// It has ended.
+pub fn ask(runner: Runner, request: Request) -> io::Result<Answer> {
+    let mut stream = runner.stream;
+    let mut text = serde_json::to_vec(&request)?;
+    text.push(b'\n');
+    stream.write_all(&text)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}

@@ -1,0 +1,223 @@
+//! The control socket: who of the same user, or root, connects says one line of
+//! JSON, and gets one back when what it asks for is done.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::net::sockopt;
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Error;
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    Status,
+    Restart,
+    Stop,
+    Scale(usize),
+}
+
+/// What someone waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Restart,
+    Scale,
+    Stop,
+}
+
+/// Longer than any request.
+const LONGEST: usize = 4096;
+
+/// The most who are served at once.
+const MOST: usize = 64;
+
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    heard: Vec<u8>,
+    wants: Option<Wanted>,
+    is_over: bool,
+}
+
+/// The socket, which goes with this value.
+#[derive(Debug)]
+pub(super) struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    clients: Vec<Client>,
+}
+
+/// The directory of the control sockets of this user.
+pub(super) fn directory() -> PathBuf {
+    let user = geteuid();
+    if user.is_root() {
+        return "/run/reuseport".into();
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(path) if Path::new(&path).is_absolute() => Path::new(&path).join("reuseport"),
+        _ => format!("/tmp/reuseport-{}", user.as_raw()).into(),
+    }
+}
+
+/// Removes what runners that were killed have left behind.
+fn remove_stale(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let is_socket = path.extension().is_some_and(|end| end == "sock");
+        if is_socket && UnixStream::connect(&path).is_err() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Control {
+    /// Opens the socket of the runner `name` in `directory`.
+    pub(super) fn open(directory: &Path, name: &str) -> Result<Self, Error> {
+        let failed = |error| Error::io(&directory.display().to_string(), error);
+        let made = fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(directory);
+        made.map_err(failed)?;
+        let metadata = fs::symlink_metadata(directory).map_err(failed)?;
+        let is_own = metadata.is_dir()
+            && metadata.uid() == geteuid().as_raw()
+            && metadata.mode() & 0o022 == 0;
+        if !is_own {
+            return Err(Error::NoDirectory(directory.to_owned()));
+        }
+        let path = directory.join(format!("{name}.sock"));
+        if UnixStream::connect(&path).is_ok() {
+            return Err(Error::NameTaken(name.to_owned()));
+        }
+        remove_stale(directory);
+        let failed = |error| Error::io(&path.display().to_string(), error);
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(Self {
+            listener,
+            path,
+            clients: Vec::new(),
+        })
+    }
+
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let clients = self.clients.iter().map(|one| one.stream.as_fd());
+        std::iter::once(self.listener.as_fd()).chain(clients)
+    }
+
+    /// The requests that have come, each with the number by which it is answered.
+    pub(super) fn take(&mut self) -> Vec<(usize, Request)> {
+        while self.clients.len() < MOST
+            && let Ok((stream, _)) = self.listener.accept()
+        {
+            let may = sockopt::socket_peercred(&stream)
+                .is_ok_and(|peer| peer.uid.is_root() || peer.uid == geteuid());
+            if may && stream.set_nonblocking(true).is_ok() {
+                self.clients.push(Client {
+                    stream,
+                    heard: Vec::new(),
+                    wants: None,
+                    is_over: false,
+                });
+            }
+        }
+        let mut found = Vec::new();
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            if let Some(line) = client.line() {
+                match serde_json::from_slice(&line) {
+                    Ok(request) => found.push((index, request)),
+                    Err(error) => client.answer(2, &error.to_string()),
+                }
+            }
+        }
+        found
+    }
+
+    /// Forgets those who have been answered, or have gone.
+    pub(super) fn tidy(&mut self) {
+        self.clients.retain(|client| !client.is_over);
+    }
+
+    pub(super) fn answer(&mut self, index: usize, status: u8, text: &str) {
+        if let Some(client) = self.clients.get_mut(index) {
+            client.answer(status, text);
+        }
+    }
+
+    pub(super) fn answer_state(&mut self, index: usize, state: &serde_json::Value) {
+        if let Some(client) = self.clients.get_mut(index) {
+            client.send(&json!({"status": 0, "state": state}));
+        }
+    }
+
+    /// Lets the client wait for `wanted`.
+    pub(super) fn wait(&mut self, index: usize, wanted: Wanted) {
+        if let Some(client) = self.clients.get_mut(index) {
+            client.wants = Some(wanted);
+        }
+    }
+
+    pub(super) fn has_waiting(&self, wanted: Wanted) -> bool {
+        self.clients.iter().any(|one| one.wants == Some(wanted))
+    }
+
+    /// Answers all who wait for `wanted`.
+    pub(super) fn answer_all(&mut self, wanted: Wanted, status: u8, text: &str) {
+        for client in &mut self.clients {
+            if client.wants == Some(wanted) {
+                client.answer(status, text);
+            }
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Client {
+    /// The line that it says, once it is there.
+    fn line(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = [0; 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.is_over = true,
+                Ok(length) if self.heard.len() < LONGEST => {
+                    self.heard.extend(&buffer[..length]);
+                    continue;
+                }
+                Ok(_) => self.is_over = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => self.is_over |= error.kind() != io::ErrorKind::WouldBlock,
+            }
+            break;
+        }
+        let end = self.heard.iter().position(|byte| *byte == b'\n')?;
+        Some(self.heard.drain(..=end).collect())
+    }
+
+    fn answer(&mut self, status: u8, text: &str) {
+        self.send(&json!({"status": status, "message": text}));
+    }
+
+    fn send(&mut self, value: &serde_json::Value) {
+        self.is_over = true;
+        // One that does not read is not waited for.
+        let _ = self.stream.set_nonblocking(false);
+        let limit = Some(std::time::Duration::from_millis(200));
+        let _ = self.stream.set_write_timeout(limit);
+        let _ = self.stream.write_all(format!("{value}\n").as_bytes());
+    }
+}

@@ -1,0 +1,212 @@
+//! How copies end: taken out of service, told to end, or by themselves.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use super::copy::{Phase, Word};
+use super::drain::Drain;
+use super::supervisor::{Supervisor, kill_strays};
+
+/// The shortest and the longest time until a copy that has ended is started again.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Who has served for so long has not failed at its start.
+const PROVEN: Duration = Duration::from_secs(10);
+
+impl Supervisor<'_> {
+    /// Takes a copy out of service: new connections go to others, and it ends when
+    /// it has finished those that it has.
+    pub(super) fn retire(&mut self, generation: u64, limit: Duration) {
+        let Some(copy) = self.copy_mut(generation) else {
+            return;
+        };
+        match copy.phase {
+            Phase::Serving => {
+                copy.phase = Phase::Leaving(Drain::new(limit));
+                self.steer();
+                if !self.is_steered_away(generation) && !self.is_last(generation) {
+                    self.stop(generation);
+                }
+            }
+            Phase::Starting(_) => copy.kill(),
+            _ => {}
+        }
+    }
+
+    /// Whether all copies go, and this one as the last: new connections come to it
+    /// as long as it is there.
+    fn is_last(&self, generation: u64) -> bool {
+        self.ending.is_some() && self.copies.iter().all(|one| one.generation == generation)
+    }
+
+    /// Tells a copy to end.
+    pub(super) fn stop(&mut self, generation: u64) {
+        self.let_go(generation);
+        let (signal, patience) = (self.plan.stop_signal.as_raw(), self.plan.kill_after);
+        if let Some(copy) = self.copy_mut(generation) {
+            copy.stop(signal, patience);
+        }
+    }
+
+    /// Takes note of what the copy's keeper says.
+    pub(super) fn hear(&mut self, generation: u64, word: Word) {
+        let Some(copy) = self.copy_mut(generation) else {
+            return;
+        };
+        let slot = copy.slot;
+        match word {
+            Word::Started(pid) => {
+                copy.server = Some(pid);
+                self.say("started", Some(slot), format!("process {pid}"));
+            }
+            Word::Background => {
+                let text = "the server has put itself into the background, and is followed there; \
+                            a flag of its own that keeps it in the foreground is surer";
+                if !matches!(copy.phase, Phase::Stopping(_) | Phase::Killed) {
+                    self.say("background", Some(slot), text.into());
+                }
+            }
+            Word::Failed(why) => {
+                copy.failure = Some(why);
+                self.gone(generation, 126);
+            }
+            Word::Gone(status) => self.gone(generation, status),
+            Word::Lost => {
+                copy.failure = Some("its keeper was killed".into());
+                kill_strays(&self.keepers());
+                self.gone(generation, 137);
+            }
+        }
+    }
+
+    /// All processes of a copy have ended.
+    fn gone(&mut self, generation: u64, status: u8) {
+        let Some(copy) = self.copy_mut(generation) else {
+            return;
+        };
+        let was_asked =
+            copy.failure.is_none() && matches!(copy.phase, Phase::Stopping(_) | Phase::Killed);
+        let (was_serving, was_starting) = (copy.is_serving(), copy.is_starting());
+        copy.phase = Phase::Killed;
+        // At once: what comes to it from now on is lost.
+        self.steer();
+        let Some(index) = self
+            .copies
+            .iter()
+            .position(|one| one.generation == generation)
+        else {
+            return;
+        };
+        let copy = self.copies.remove(index);
+        let lost = Self::waiting(&copy.held);
+        self.close(copy.held);
+        self.steer();
+
+        let number = copy.slot;
+        let mut text = match &copy.failure {
+            Some(why) => why.clone(),
+            None if was_starting => format!("ended with status {status} before it was ready"),
+            None => format!("ended with status {status}"),
+        };
+        if lost > 0 {
+            let _ = write!(text, "; {lost} connections that waited are lost");
+        }
+        self.say(
+            if was_asked { "ended" } else { "failed" },
+            Some(number),
+            text.clone(),
+        );
+        let proven = was_serving && copy.started.elapsed() >= PROVEN;
+        let is_ending = self.ending.is_some();
+        let Some(slot) = self.slot_mut(number) else {
+            return;
+        };
+        if slot.copy != Some(generation) {
+            // The replacement of one that serves, or one that was replaced.
+            return;
+        }
+        slot.copy = None;
+        if slot.is_closing {
+            self.slots.retain(|slot| slot.number != number);
+            return;
+        }
+        if is_ending || was_asked {
+            return;
+        }
+        slot.restarts += 1;
+        slot.hasty = if proven { 0 } else { slot.hasty + 1 };
+        let delay = backoff(slot.hasty, generation);
+        let now = Instant::now();
+        slot.start_at = Some(now + delay);
+        slot.failures.push(now);
+        if !self.is_up {
+            let status = if copy.failure.is_some() { 125 } else { status };
+            let status = if status == 0 { 1 } else { status };
+            self.give_up(
+                status,
+                &format!("slot {number} could not be started: {text}"),
+            );
+            return;
+        }
+        if let Some((most, time)) = self.plan.max_restarts {
+            let recent = |at: &Instant| at.elapsed() <= time;
+            if let Some(slot) = self.slot_mut(number) {
+                slot.failures.retain(recent);
+            }
+            let count = self.slots.iter().flat_map(|slot| &slot.failures);
+            let count = count.filter(|at| recent(at)).count();
+            if count > most as usize {
+                let time = time.as_secs_f64();
+                self.give_up(
+                    status.max(1),
+                    &format!("{count} copies have ended within {time} s"),
+                );
+                return;
+            }
+        }
+        let delay = delay.as_millis();
+        self.say(
+            "restarts",
+            Some(number),
+            format!("is started again in {delay} ms"),
+        );
+    }
+}
+
+/// How long to wait after copies have failed `hasty` times in a row: twice as long
+/// each time, and not all at the same moment.
+fn backoff(hasty: u32, seed: u64) -> Duration {
+    if hasty == 0 {
+        return Duration::ZERO;
+    }
+    let time = SHORTEST
+        .saturating_mul(1 << (hasty - 1).min(16))
+        .min(LONGEST);
+    // From three quarters to five quarters of it.
+    let jitter = u32::try_from(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55).unwrap_or(0);
+    time * 3 / 4 + time * jitter / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_and_end_at_the_longest() {
+        assert_eq!(backoff(0, 1), Duration::ZERO);
+        for (hasty, time) in [
+            (1, 100),
+            (2, 200),
+            (5, 1600),
+            (20, 30_000),
+            (u32::MAX, 30_000),
+        ] {
+            for seed in 0..50 {
+                let time = Duration::from_millis(time);
+                let range = time * 3 / 4..=time * 5 / 4;
+                assert!(range.contains(&backoff(hasty, seed)), "{hasty} {seed}");
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What happens in a runner, for who writes it down.
+
+use std::fmt;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// A stable word: `started`, `ready`, `ended`, `restart-done`.
+    pub kind: &'static str,
+    pub slot: Option<usize>,
+    pub message: String,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.slot {
+            Some(slot) => write!(f, "slot {slot}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}

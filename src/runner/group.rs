@@ -1,0 +1,134 @@
+//! A group as the kernel has it: its members in the order by which a steering
+//! program numbers them.
+//!
+//! Who listens is put at the end; when a member goes, the last one moves into the
+//! hole. The kernel does not show that order. It shows in which order those who are
+//! there have joined, and so the order is known as long as no member goes unseen.
+
+use std::net::SocketAddr;
+
+use crate::process::Protocol;
+use crate::sockets::Listener;
+
+/// What a group is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) protocol: Protocol,
+    pub(super) address: SocketAddr,
+    interface: u32,
+    is_v6_only: bool,
+    user: u32,
+}
+
+impl Key {
+    pub(super) fn of(listener: &Listener) -> Self {
+        Self {
+            protocol: listener.protocol,
+            address: listener.address,
+            interface: listener.interface,
+            is_v6_only: listener.is_v6_only,
+            user: listener.user,
+        }
+    }
+
+    /// Whether a replacement that has `other` stands where this one stood; the user
+    /// may have changed.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.protocol, self.address) == (other.protocol, other.address)
+    }
+}
+
+/// The order of a group's members, by inode.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Order {
+    members: Vec<u64>,
+    is_lost: bool,
+}
+
+impl Order {
+    /// The members, where their order is known.
+    pub(super) fn known(&self) -> Option<&[u64]> {
+        (!self.is_lost).then_some(&self.members)
+    }
+
+    /// Takes note of who is there: `joined` are all members in the order in which
+    /// they have joined.
+    pub(super) fn observe(&mut self, joined: &[u64]) {
+        let is_there = |one: &u64| joined.contains(one);
+        let gone: Vec<usize> = (0..self.members.len())
+            .filter(|&index| !is_there(&self.members[index]))
+            .collect();
+        let is_new = |one: &&u64| !self.members.contains(one);
+        let new: Vec<u64> = joined.iter().filter(is_new).copied().collect();
+        match gone[..] {
+            // Who joined is at the end of those who are there.
+            [] if joined.ends_with(&new) => self.members.extend(new),
+            [index] if new.is_empty() => {
+                self.members.swap_remove(index);
+            }
+            // In which order they went, or before or after others came, is not seen.
+            _ => {
+                self.members = joined.to_vec();
+                self.is_lost = true;
+            }
+        }
+        if self.members.len() < 2 {
+            self.is_lost = false;
+        }
+    }
+
+    /// Takes note that the member `inode` has gone.
+    pub(super) fn remove(&mut self, inode: u64) {
+        if let Some(index) = self.members.iter().position(|one| *one == inode) {
+            self.members.swap_remove(index);
+        }
+        if self.members.len() < 2 {
+            self.is_lost = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(steps: &[&[u64]]) -> Option<Vec<u64>> {
+        let mut order = Order::default();
+        for joined in steps {
+            order.observe(joined);
+        }
+        order.known().map(<[u64]>::to_vec)
+    }
+
+    #[test]
+    fn the_last_member_moves_into_the_hole() {
+        assert_eq!(after(&[&[5, 3], &[5, 3, 9, 1]]), Some(vec![5, 3, 9, 1]));
+        assert_eq!(after(&[&[5, 3, 9, 1], &[5, 9, 1]]), Some(vec![5, 1, 9]));
+        // Joined is said in the order of joining, which is then another one.
+        assert_eq!(
+            after(&[&[5, 3, 9, 1], &[5, 9, 1], &[5, 9, 1, 7], &[9, 1, 7]]),
+            Some(vec![7, 1, 9])
+        );
+    }
+
+    #[test]
+    fn what_was_not_seen_one_by_one_is_not_known_until_one_is_left() {
+        assert_eq!(after(&[&[1, 2, 3, 4], &[1, 4]]), None);
+        assert_eq!(after(&[&[1, 2, 3], &[1, 2, 4]]), None);
+        assert_eq!(
+            after(&[&[1, 2, 3, 4], &[1, 4], &[4], &[4, 5]]),
+            Some(vec![4, 5])
+        );
+        // One that is older than those that are known.
+        assert_eq!(after(&[&[2, 3], &[1, 2, 3]]), None);
+    }
+
+    #[test]
+    fn a_member_that_we_let_go_is_not_missed() {
+        let mut order = Order::default();
+        order.observe(&[1, 2, 3]);
+        order.remove(1);
+        order.observe(&[2, 3, 4]);
+        assert_eq!(order.known(), Some(&[3, 2, 4][..]));
+    }
+}

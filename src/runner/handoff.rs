@@ -1,0 +1,134 @@
+//! Where the shim of a copy brings its sockets: `shim/runner.rs` is the other half.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
+    SocketFlags, SocketType, accept_with, bind, listen, recvmsg, socket_with, sockopt,
+};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, geteuid, pidfd_getfd, pidfd_open};
+
+use crate::process;
+
+const PROC: &str = "/proc";
+
+/// The variable that tells a copy of the door.
+pub(super) const VARIABLE: &str = "LIBREUSEPORT_RUNNER";
+
+/// How long a message may take whose sender has connected.
+const MESSAGE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// A Unix address that only one copy knows.
+#[derive(Debug)]
+pub(super) struct Door {
+    fd: OwnedFd,
+    name: String,
+}
+
+/// A name that nobody guesses.
+pub(super) fn secret() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+impl Door {
+    pub(super) fn open() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let name = secret()?;
+        bind(&fd, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+        listen(&fd, 128)?;
+        Ok(Self { fd, name })
+    }
+
+    /// The value of [`VARIABLE`].
+    pub(super) fn value(&self) -> String {
+        format!("{}/{}", geteuid().as_raw(), self.name)
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The next socket that was brought by a process below `keeper`.
+    pub(super) fn take(&self, keeper: u32) -> Option<OwnedFd> {
+        loop {
+            let connection = accept_with(&self.fd, SocketFlags::CLOEXEC).ok()?;
+            let is_own =
+                sockopt::socket_peercred(&connection).is_ok_and(|peer| is_below(peer.pid, keeper));
+            if is_own && let Some(socket) = receive(&connection) {
+                return Some(socket);
+            }
+        }
+    }
+}
+
+/// Whether `pid` is a process below `top`, and there to be asked.
+fn is_below(pid: Pid, top: u32) -> bool {
+    let mut pid = u32::try_from(pid.as_raw_nonzero().get()).unwrap_or(0);
+    // No tree is so high.
+    for _ in 0..1000 {
+        if pid == top {
+            return true;
+        }
+        match process::stat(Path::new(PROC), pid) {
+            Some(stat) => pid = stat.parent,
+            None => return false,
+        }
+    }
+    false
+}
+
+fn receive(connection: &OwnedFd) -> Option<OwnedFd> {
+    let mut ready = [PollFd::new(connection, PollFlags::IN)];
+    poll(&mut ready, Some(&MESSAGE)).ok()?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    recvmsg(connection, &mut parts, &mut control, flags).ok()?;
+    control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    })
+}
+
+/// Fetches the sockets of the processes below `keeper` whose inodes are among
+/// `wanted`, each once, from where the shim does not reach.
+pub(super) fn fetch(keeper: u32, wanted: &[u64]) -> Vec<OwnedFd> {
+    let mut left = wanted.to_vec();
+    let mut found = Vec::new();
+    for one in process::below(Path::new(PROC), keeper).unwrap_or_default() {
+        let Ok(descriptors) = process::socket_descriptors(Path::new(PROC), one.pid) else {
+            continue;
+        };
+        let raw = i32::try_from(one.pid).ok().and_then(Pid::from_raw);
+        let Some(Ok(process)) = raw.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+            continue;
+        };
+        left.retain(|inode| {
+            let Some(descriptor) = descriptors.get(inode) else {
+                return true;
+            };
+            let descriptor = i32::try_from(*descriptor).unwrap_or(-1);
+            match pidfd_getfd(&process, descriptor, PidfdGetfdFlags::empty()) {
+                Ok(fd) => {
+                    found.push(fd);
+                    false
+                }
+                Err(_) => true,
+            }
+        });
+    }
+    found
+}

@@ -1,0 +1,111 @@
+//! The runner: several copies of a server on one port, started again when they end,
+//! and replaced one after another without a connection being refused or reset.
+//!
+//! Each copy has a keeper ([`keeper`]), this program again, under which all its
+//! processes stay together. The copy's listening sockets are handed to the runner by
+//! the shim ([`handoff`]), or fetched from its processes. Through them the runner
+//! steers new connections: a program on the group ([`program`]) chooses among
+//! members by their number, which is why the group's order is followed exactly
+//! ([`group`]). Everything happens in one thread, between two calls of poll(2).
+
+mod attach;
+mod client;
+mod control;
+mod copy;
+mod drain;
+mod ends;
+mod event;
+mod group;
+mod handoff;
+mod keeper;
+mod notify;
+mod output;
+mod probe;
+mod program;
+mod roll;
+mod signals;
+mod slots;
+mod state;
+mod steering;
+mod supervisor;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use thiserror::Error;
+
+pub use client::{Answer, Request, Runner, ask, find, runners};
+pub use event::Event;
+pub use keeper::enter;
+pub use program::Steer;
+pub use supervisor::run;
+
+/// The most copies of a runner.
+pub const MOST_COPIES: usize = 1024;
+
+/// What is to be run, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The file that is executed.
+    pub program: PathBuf,
+    /// Its arguments, the first of which is its own name.
+    pub arguments: Vec<OsString>,
+    /// Variables that are set for it, beside those of this process.
+    pub environment: Vec<(OsString, OsString)>,
+    /// How many copies there are to be.
+    pub copies: usize,
+    /// The name by which the runner is spoken to.
+    pub name: String,
+    pub ready: Ready,
+    /// How long a copy may take until it is ready.
+    pub ready_timeout: Duration,
+    /// The signal by which a copy is asked to end.
+    pub stop_signal: Signal,
+    /// How long a copy may take to end then.
+    pub kill_after: Duration,
+    /// How long a copy's connections are waited for, once it gets no new ones.
+    pub drain_timeout: Duration,
+    /// How many restarts, in what time, are too many.
+    pub max_restarts: Option<(u32, Duration)>,
+    /// Whether a copy is stopped before its replacement is started.
+    pub stop_first: bool,
+    pub steer: Steer,
+    /// Whether each line of the copies' output gets its slot's number.
+    pub prefix: bool,
+    /// A file that is to hold this process's id.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// When a copy is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// When it listens.
+    Listen,
+    /// When it answers this path with a status below 400.
+    Http(String),
+    /// When it says so, see sd_notify(3).
+    Notify,
+}
+
+/// Why nothing was started, or could not go on.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    #[error("a runner of the name {0} is there; give another one: --name")]
+    NameTaken(String),
+    #[error("{0}: no place for a control socket that belongs to this user alone")]
+    NoDirectory(PathBuf),
+}
+
+impl Error {
+    fn io(what: &str, source: impl Into<io::Error>) -> Self {
+        Self::Io {
+            what: what.to_owned(),
+            source: source.into(),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What a runner says of itself.
+
+use serde_json::{Value, json};
+
+use super::supervisor::Supervisor;
+
+impl Supervisor<'_> {
+    /// The object of `reuseport status NAME --json`.
+    pub(super) fn state(&self) -> Value {
+        let copies = self.copies.iter().map(|copy| {
+            let sockets = copy.held.iter().map(|one| one.inode);
+            json!({
+                "slot": copy.slot,
+                "generation": copy.generation,
+                "pid": copy.server,
+                "keeper": copy.keeper,
+                "state": copy.phase.name(),
+                "uptime": copy.started.elapsed().as_secs(),
+                "inodes": sockets.collect::<Vec<u64>>(),
+            })
+        });
+        let groups = self.groups.iter().map(|group| {
+            json!({
+                "address": group.key.address.to_string(),
+                "steered": group.is_steered,
+            })
+        });
+        let restarts: u64 = self.slots.iter().map(|slot| slot.restarts).sum();
+        json!({
+            "name": self.plan.name,
+            "pid": std::process::id(),
+            "slots": self.slots.len(),
+            "restarting": self.roll.is_some(),
+            "failures": restarts,
+            "copies": copies.collect::<Value>(),
+            "groups": groups.collect::<Value>(),
+        })
+    }
+
+    /// The same in a few words, for a log.
+    pub(super) fn summary(&self) -> String {
+        let mut copies: Vec<_> = self.copies.iter().collect();
+        copies.sort_by_key(|copy| (copy.slot, copy.generation));
+        let copies = copies.iter().map(|copy| {
+            let pid = copy.server.map_or("-".to_owned(), |pid| pid.to_string());
+            format!("{} {} {pid}", copy.slot, copy.phase.name())
+        });
+        let copies: Vec<String> = copies.collect();
+        format!("{} slots: {}", self.slots.len(), copies.join(", "))
+    }
+}

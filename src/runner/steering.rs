@@ -1,0 +1,278 @@
+//! Steering: which members of each group get new connections.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+use super::attach;
+use super::copy::{Copy, Held, migrates};
+use super::group::{Key, Order};
+use super::program::{self, Instruction, Steer};
+use super::supervisor::Supervisor;
+use crate::process::Protocol;
+use crate::sockets::{self, Listener};
+
+/// A group of TCP listeners, with members of ours.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) key: Key,
+    order: Order,
+    /// Whether new connections go where we want.
+    pub(super) is_steered: bool,
+    /// The program that is attached.
+    program: Option<Vec<Instruction>>,
+    /// Whether it was said that it cannot be steered.
+    is_said: bool,
+}
+
+impl Supervisor<'_> {
+    /// Takes a socket that a copy has, of which `all` are known to the kernel.
+    pub(super) fn take_socket(&mut self, generation: u64, fd: OwnedFd) {
+        let is_inet = matches!(
+            sockopt::socket_domain(&fd),
+            Ok(AddressFamily::INET | AddressFamily::INET6)
+        );
+        let protocol = match sockopt::socket_type(&fd) {
+            Ok(SocketType::STREAM) => Protocol::Tcp,
+            Ok(SocketType::DGRAM) => Protocol::Udp,
+            _ => return,
+        };
+        let Ok(inode) = rustix::fs::fstat(&fd).map(|stat| stat.st_ino) else {
+            return;
+        };
+        let all = sockets::listeners(protocol).unwrap_or_default();
+        let found = all.iter().find(|one| one.inode == inode);
+        let (Some(listener), true) = (found, is_inet) else {
+            return;
+        };
+        let key = Key::of(listener);
+        let shares = sockopt::socket_reuseport(&fd).unwrap_or(false);
+        let Some(copy) = self.copy_mut(generation) else {
+            return;
+        };
+        copy.settled = Some(std::time::Instant::now());
+        if !shares {
+            // Held, it would keep its port from the next copy.
+            copy.alone = Some(key.address);
+            return;
+        }
+        if copy.held.iter().any(|one| one.inode == inode) {
+            return;
+        }
+        copy.keys.push(key);
+        // Datagrams that come to a socket that we hold, and nobody reads, are lost.
+        if protocol == Protocol::Tcp {
+            copy.held.push(Held {
+                fd: Some(fd),
+                inode,
+                key,
+            });
+            self.let_go_of_closed(generation, inode);
+            self.steer();
+        }
+    }
+
+    /// A server that listens again may have closed what it listened on before.
+    fn let_go_of_closed(&mut self, generation: u64, newest: u64) {
+        let Some(copy) = self.copy_mut(generation) else {
+            return;
+        };
+        if copy.held.len() < 2 || copy.is_starting() {
+            return;
+        }
+        let own = super::drain::own_sockets(copy.keeper);
+        let is_open = |one: &Held| one.inode == newest || own.contains(&one.inode);
+        let (open, closed): (Vec<_>, Vec<_>) = copy.held.drain(..).partition(is_open);
+        copy.held = open;
+        copy.keys = copy.held.iter().map(|one| one.key).collect();
+        self.close(closed);
+    }
+
+    /// Closes listeners that nobody else has.
+    pub(super) fn close(&mut self, held: Vec<Held>) {
+        for one in held {
+            let group = self.groups.iter_mut().find(|group| group.key == one.key);
+            if let (Some(group), true) = (group, one.fd.is_some()) {
+                drop(one.fd);
+                group.order.remove(one.inode);
+            }
+        }
+    }
+
+    /// Makes each group's program what the copies' phases ask for.
+    pub(super) fn steer(&mut self) {
+        let all = sockets::listeners(Protocol::Tcp);
+        for key in self
+            .copies
+            .iter()
+            .flat_map(|copy| &copy.held)
+            .map(|one| one.key)
+        {
+            if !self.groups.iter().any(|group| group.key == key) {
+                self.groups.push(Group {
+                    key,
+                    order: Order::default(),
+                    is_steered: false,
+                    program: None,
+                    is_said: false,
+                });
+            }
+        }
+        let copies = &self.copies;
+        self.groups.retain(|group| {
+            let mut held = copies.iter().flat_map(|copy| &copy.held);
+            held.any(|one| one.key == group.key)
+        });
+        let mut unsteered = Vec::new();
+        for group in &mut self.groups {
+            let outcome = match &all {
+                Ok(all) => group.apply(all, copies, self.plan.steer, self.is_opening),
+                Err(error) => Err(format!("the kernel does not list its sockets: {error}")),
+            };
+            group.is_steered = outcome.is_ok();
+            if let Err(why) = outcome
+                && !std::mem::replace(&mut group.is_said, true)
+            {
+                unsteered.push((group.key.address, why));
+            }
+        }
+        for (address, why) in unsteered {
+            let instead = if migrates() {
+                "connections that wait are given to the other copies (net.ipv4.tcp_migrate_req)"
+            } else {
+                "a restart may lose connections that wait; net.ipv4.tcp_migrate_req=1 would keep them"
+            };
+            self.say(
+                "unsteered",
+                None,
+                format!("{address}: not steered, since {why}; {instead}"),
+            );
+        }
+    }
+
+    /// Whether new connections can be kept from the copy `generation` in some group.
+    pub(super) fn is_steered_away(&self, generation: u64) -> bool {
+        let Some(copy) = self.copies.iter().find(|one| one.generation == generation) else {
+            return false;
+        };
+        copy.held.iter().any(|one| {
+            let mut groups = self.groups.iter();
+            let has_other = self.copies.iter().any(|other| {
+                other.is_serving() && other.held.iter().any(|held| held.key == one.key)
+            });
+            has_other && groups.any(|group| group.key == one.key && group.is_steered)
+        })
+    }
+
+    /// Lets go of the copy's listeners that cannot be steered around: they are to go
+    /// when the copy closes them.
+    pub(super) fn let_go(&mut self, generation: u64) {
+        let steered: Vec<Key> = self
+            .groups
+            .iter()
+            .filter(|group| group.is_steered)
+            .map(|group| group.key)
+            .collect();
+        let others: Vec<Key> = self
+            .copies
+            .iter()
+            .filter(|copy| copy.is_serving())
+            .flat_map(|copy| copy.held.iter().map(|one| one.key))
+            .collect();
+        if let Some(copy) = self.copy_mut(generation) {
+            for one in &mut copy.held {
+                if !steered.contains(&one.key) || !others.contains(&one.key) {
+                    one.fd = None;
+                }
+            }
+        }
+    }
+
+    /// How many connections wait in the copy's listeners.
+    pub(super) fn waiting(held: &[Held]) -> u32 {
+        let all = sockets::listeners(Protocol::Tcp).unwrap_or_default();
+        let is_own = |one: &&Listener| held.iter().any(|held| held.inode == one.inode);
+        all.iter().filter(is_own).map(|one| one.queue).sum()
+    }
+}
+
+impl Group {
+    fn apply(
+        &mut self,
+        all: &[Listener],
+        copies: &[Copy],
+        steer: Steer,
+        is_opening: bool,
+    ) -> Result<(), String> {
+        let joined: Vec<u64> = all
+            .iter()
+            .filter(|one| Key::of(one) == self.key)
+            .map(|one| one.inode)
+            .collect();
+        self.order.observe(&joined);
+        let owner = |inode: u64| {
+            copies
+                .iter()
+                .find(|copy| copy.held.iter().any(|held| held.inode == inode))
+        };
+        let foreign = joined
+            .iter()
+            .filter(|inode| owner(**inode).is_none())
+            .count();
+        let member = copies
+            .iter()
+            .flat_map(|copy| &copy.held)
+            .find(|held| held.key == self.key && held.fd.is_some() && joined.contains(&held.inode));
+        let Some(fd) = member.and_then(|held| held.fd.as_ref()) else {
+            return Ok(());
+        };
+        let order = match self.order.known() {
+            Some(order) if foreign == 0 => order,
+            // A copy that has just listened: its socket is on its way to us.
+            _ if foreign == 1 && copies.iter().any(Copy::is_starting) => return Ok(()),
+            _ => {
+                self.set(fd, None).map_err(|error| error.to_string())?;
+                return Err(match foreign {
+                    0 => "the order of its sockets is not known".to_owned(),
+                    1 => "one of its sockets is not a copy's".to_owned(),
+                    _ => format!("{foreign} of its sockets are not the copies'"),
+                });
+            }
+        };
+        let is_in_service = |inode: &u64| owner(*inode).is_some_and(Copy::is_serving);
+        let left_out: Vec<usize> = (0..order.len())
+            .filter(|&index| !is_in_service(&order[index]))
+            .collect();
+        // Who listens next gets the number after the last, which is not chosen.
+        let is_awaited = is_opening || copies.iter().any(Copy::is_starting);
+        let program = if left_out.is_empty() && !is_awaited && steer == Steer::Hash {
+            None
+        } else {
+            program::spread(steer, order.len(), &left_out)
+        };
+        let probes = copies.iter().filter_map(|copy| {
+            let port = copy.probe.as_ref()?.port;
+            let own = |inode: &u64| copy.held.iter().any(|held| held.inode == *inode);
+            Some((port, order.iter().position(own)?))
+        });
+        let program = probes.fold(program, |program, (port, member)| {
+            let rest = program.unwrap_or_else(program::by_hash);
+            Some(program::with_probe(&rest, port, member))
+        });
+        self.set(fd, program)
+            .map_err(|error| format!("the kernel takes no program: {error}"))
+    }
+
+    /// Attaches `program`, or none.
+    fn set(&mut self, fd: &OwnedFd, program: Option<Vec<Instruction>>) -> io::Result<()> {
+        if self.program != program {
+            match &program {
+                Some(program) => attach::attach(fd.as_fd(), program)?,
+                None => attach::detach(fd.as_fd())?,
+            }
+            self.program = program;
+        }
+        Ok(())
+    }
+}

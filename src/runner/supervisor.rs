@@ -1,0 +1,378 @@
+//! The runner itself: what comes is taken, what is due is done, and then it sleeps.
+
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+
+use super::control::{self, Control, Request, Wanted};
+use super::copy::{Copy, Word};
+use super::event::Event;
+use super::notify::{self, Manager};
+use super::roll::Roll;
+use super::signals::{self, Signals};
+use super::slots::Slot;
+use super::steering::Group;
+use super::{Error, Plan};
+use crate::process;
+
+/// How long the last copy may have connections when the runner ends.
+const LAST: Duration = Duration::from_secs(1);
+
+/// The end of a runner.
+#[derive(Debug)]
+pub(super) struct Ending {
+    status: u8,
+}
+
+pub(super) struct Supervisor<'a> {
+    pub(super) plan: Plan,
+    log: &'a mut dyn FnMut(&Event),
+    pub(super) copies: Vec<Copy>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) groups: Vec<Group>,
+    pub(super) roll: Option<Roll>,
+    pub(super) ending: Option<Ending>,
+    pub(super) control: Control,
+    pub(super) manager: Manager,
+    /// How many copies have been started.
+    pub(super) generation: u64,
+    /// Whether every slot has had a copy that was ready.
+    pub(super) is_up: bool,
+    /// Whether a copy is about to be started.
+    pub(super) is_opening: bool,
+    signals: Signals,
+    next_watchdog: Option<Instant>,
+}
+
+/// Runs the copies of `plan`, and tells `log` what happens, until it is told to end.
+/// Gives the exit status.
+///
+/// # Errors
+/// Nothing was started.
+pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
+    let control = Control::open(&control::directory(), &plan.name)?;
+    let signals = Signals::new().map_err(|error| Error::io("signals", error))?;
+    set_child_subreaper(Some(getpid())).map_err(|error| Error::io("a subreaper", error))?;
+    if let Some(path) = &plan.pid_file {
+        let text = format!("{}\n", std::process::id());
+        let written = crate::replace::replace(path, text.as_bytes(), 0o644);
+        written.map_err(|error| Error::io(&path.display().to_string(), error))?;
+    }
+    let pid_file = plan.pid_file.clone();
+    let manager = Manager::from_environment();
+    let mut supervisor = Supervisor {
+        slots: (0..plan.copies).map(Slot::new).collect(),
+        plan,
+        log,
+        copies: Vec::new(),
+        groups: Vec::new(),
+        roll: None,
+        ending: None,
+        control,
+        generation: 0,
+        is_up: false,
+        is_opening: false,
+        signals,
+        next_watchdog: manager.watchdog.map(|_| Instant::now()),
+        manager,
+    };
+    let status = supervisor.serve();
+    // Nobody is left but strays of keepers that were killed.
+    kill_strays(&[]);
+    if let Some(path) = pid_file {
+        let _ = fs::remove_file(path);
+    }
+    Ok(status)
+}
+
+impl Supervisor<'_> {
+    pub(super) fn say(&mut self, kind: &'static str, slot: Option<usize>, message: String) {
+        (self.log)(&Event {
+            kind,
+            slot,
+            message,
+        });
+    }
+
+    fn serve(&mut self) -> u8 {
+        loop {
+            let next = self.advance();
+            if let Some(Ending { status }) = &self.ending
+                && self.copies.is_empty()
+            {
+                let status = *status;
+                self.control.answer_all(Wanted::Stop, 0, "stopped");
+                return status;
+            }
+            self.sleep(next);
+            self.take_all();
+        }
+    }
+
+    /// Does what is due. Gives when there is more to do.
+    fn advance(&mut self) -> Option<Instant> {
+        while self.go_on_rolling() {}
+        let mut next = [None; 3];
+        if self.ending.is_none() {
+            next[0] = self.fill_slots();
+        } else {
+            self.end_last();
+        }
+        // After what changes the copies' phases, since this says when it is to be
+        // done again.
+        next[1] = self.look_after();
+        if self.go_on_rolling() {
+            next[1] = Some(Instant::now());
+        }
+        self.note_up();
+        if let (Some(due), Some(pause)) = (self.next_watchdog, self.manager.watchdog) {
+            let now = Instant::now();
+            if due <= now {
+                self.manager.say("WATCHDOG=1");
+                self.next_watchdog = Some(now + pause);
+            }
+            next[2] = self.next_watchdog;
+        }
+        next.into_iter().flatten().min()
+    }
+
+    /// Takes note when every slot has a copy that serves.
+    fn note_up(&mut self) {
+        let is_serving = |slot: &Slot| {
+            let copy = slot.copy.and_then(|copy| self.copy(copy));
+            copy.is_some_and(Copy::is_serving)
+        };
+        let is_full = self.slots.iter().all(is_serving) && self.slots.len() == self.plan.copies;
+        if !is_full {
+            return;
+        }
+        if !self.is_up && self.ending.is_none() {
+            self.is_up = true;
+            let count = self.slots.len();
+            self.say("up", None, format!("{count} copies serve"));
+            self.manager
+                .say(&format!("READY=1\nMAINPID={}", std::process::id()));
+        }
+        if self.control.has_waiting(Wanted::Scale) {
+            let text = format!("{} copies serve", self.slots.len());
+            self.control.answer_all(Wanted::Scale, 0, &text);
+        }
+    }
+
+    fn sleep(&mut self, next: Option<Instant>) {
+        let left = next.map(|next| {
+            let left = next.saturating_duration_since(Instant::now());
+            // Not a moment too early: there would be nothing to do.
+            left + Duration::from_micros(100)
+        });
+        let limit = left.map(|left| Timespec::try_from(left).unwrap_or(Timespec::default()));
+        let mut fds: Vec<BorrowedFd<'_>> = self.signals.fds().chain(self.control.fds()).collect();
+        for copy in &self.copies {
+            fds.push(copy.control());
+            fds.push(copy.door.fd());
+            fds.extend(copy.notify.as_ref().map(std::os::fd::AsFd::as_fd));
+        }
+        let mut fds: Vec<PollFd<'_>> = fds
+            .iter()
+            .map(|fd| PollFd::new(fd, PollFlags::IN))
+            .collect();
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // Out of memory: not in a hurry.
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+
+    fn take_all(&mut self) {
+        // Sockets first: a copy that has ended may have handed some.
+        let all: Vec<u64> = self.copies.iter().map(|copy| copy.generation).collect();
+        for generation in all {
+            while let Some(copy) = self.copy_mut(generation)
+                && let Some(socket) = copy.door.take(copy.keeper)
+            {
+                self.take_socket(generation, socket);
+            }
+            let Some(copy) = self.copy_mut(generation) else {
+                continue;
+            };
+            copy.has_notified |= copy.notify.as_ref().is_some_and(notify::says_ready);
+            let words: Vec<Word> = copy.words();
+            for word in words {
+                self.hear(generation, word);
+            }
+        }
+        for request in self.signals.take() {
+            match request {
+                signals::Request::Reap => reap(),
+                signals::Request::Stop if self.ending.is_some() => self.kill_all(),
+                signals::Request::Stop => self.end(0),
+                signals::Request::Restart => {
+                    if let Err(why) = self.begin_roll() {
+                        self.say("restart-failed", None, format!("no restart: {why}"));
+                    }
+                }
+                signals::Request::State => {
+                    let text = self.summary();
+                    self.say("state", None, text);
+                }
+            }
+        }
+        for (client, request) in self.control.take() {
+            self.obey(client, request);
+        }
+        self.control.tidy();
+    }
+
+    fn obey(&mut self, client: usize, request: Request) {
+        match request {
+            Request::Status => {
+                let state = self.state();
+                self.control.answer_state(client, &state);
+            }
+            Request::Restart => match self.begin_roll() {
+                Ok(()) => self.control.wait(client, Wanted::Restart),
+                Err(why) => self
+                    .control
+                    .answer(client, 1, &format!("no restart: {why}")),
+            },
+            Request::Stop => {
+                self.control.wait(client, Wanted::Stop);
+                if self.ending.is_none() {
+                    self.end(0);
+                }
+            }
+            Request::Scale(count) => {
+                let why = if count == 0 || count > super::MOST_COPIES {
+                    Some(format!(
+                        "the number of copies is from 1 to {}",
+                        super::MOST_COPIES
+                    ))
+                } else if self.ending.is_some() || self.roll.is_some() || !self.is_up {
+                    Some("the runner is starting, restarting or ending".to_owned())
+                } else {
+                    None
+                };
+                match why {
+                    Some(why) => self.control.answer(client, 1, &why),
+                    None => {
+                        self.control.wait(client, Wanted::Scale);
+                        self.scale(count);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds slots at the end, or takes the last ones away.
+    fn scale(&mut self, count: usize) {
+        let before = self.plan.copies;
+        self.plan.copies = count;
+        self.say("scale", None, format!("from {before} to {count} copies"));
+        for number in 0..count {
+            match self.slot_mut(number) {
+                Some(slot) => slot.is_closing = false,
+                None => self.slots.push(Slot::new(number)),
+            }
+        }
+        self.slots.sort_by_key(|slot| slot.number);
+        let mut closing = Vec::new();
+        for slot in self.slots.iter_mut().filter(|slot| slot.number >= count) {
+            slot.is_closing = true;
+            slot.start_at = None;
+            closing.extend(slot.copy);
+        }
+        self.slots
+            .retain(|slot| !slot.is_closing || slot.copy.is_some());
+        let limit = self.plan.drain_timeout;
+        for generation in closing {
+            self.retire(generation, limit);
+        }
+    }
+
+    /// Begins to end: all copies but one finish what they have while that one gets
+    /// what comes, and then it goes too.
+    fn end(&mut self, status: u8) {
+        self.say("stopping", None, "ends its copies".to_owned());
+        self.manager.say("STOPPING=1");
+        self.ending = Some(Ending { status });
+        self.abandon_roll();
+        for slot in &mut self.slots {
+            slot.start_at = None;
+        }
+        let limit = self.plan.drain_timeout;
+        let mut all: Vec<(bool, u64)> = self
+            .copies
+            .iter()
+            .map(|copy| (!copy.is_serving(), copy.generation))
+            .collect();
+        all.sort_unstable();
+        for (_, generation) in all.into_iter().skip(1) {
+            self.retire(generation, limit);
+        }
+    }
+
+    fn end_last(&mut self) {
+        if let [copy] = &self.copies[..] {
+            let generation = copy.generation;
+            let limit = LAST.min(self.plan.drain_timeout);
+            self.retire(generation, limit);
+        }
+    }
+
+    /// Ends with `status`, since it cannot go on.
+    pub(super) fn give_up(&mut self, status: u8, why: &str) {
+        self.say("gave-up", None, format!("gives up: {why}"));
+        self.end(status);
+    }
+
+    fn kill_all(&mut self) {
+        self.say("killing", None, "kills its copies".to_owned());
+        for copy in &mut self.copies {
+            copy.kill();
+        }
+    }
+
+    /// The processes of our own.
+    pub(super) fn keepers(&self) -> Vec<u32> {
+        self.copies.iter().map(|copy| copy.keeper).collect()
+    }
+}
+
+/// Collects processes that have ended. As process 1 of a container, those of others
+/// come to us as well.
+fn reap() {
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+}
+
+/// Kills the processes that have come to us because their keeper was killed: all
+/// below us but `keepers` and what is below those.
+pub(super) fn kill_strays(keepers: &[u32]) {
+    let own = std::process::id();
+    // As process 1, what others have left behind is not ours to kill.
+    if own == 1 {
+        return;
+    }
+    let proc = Path::new("/proc");
+    for _ in 0..100 {
+        let all = process::below(proc, own).unwrap_or_default();
+        let is_stray = |one: &&process::Stat| one.parent == own && !keepers.contains(&one.pid);
+        let strays: Vec<u32> = all.iter().filter(is_stray).map(|one| one.pid).collect();
+        if strays.is_empty() {
+            return;
+        }
+        for stray in strays {
+            let below = process::below(proc, stray).unwrap_or_default();
+            for pid in below.iter().map(|one| one.pid).chain([stray]) {
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+            }
+        }
+        reap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,11 @@
+//! The runner with real servers under a real load: nothing is lost in a rolling
+//! restart, and nothing is left when the runner ends.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod failures;
+mod load;
+mod rolling;
+mod start;
+mod supervised;

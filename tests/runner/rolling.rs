@@ -1,0 +1,275 @@
+//! Rolling restarts under load, at `tcp_migrate_req=0`.
+
+use std::fs;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::load::{Load, Talk, Tally, ask};
+use crate::supervised::{Plain, Runner, free_port, local, threaded, wait_for};
+use crate::support::{is_root, skip};
+
+const CLIENTS: usize = 64;
+
+/// Runs this test again in a network namespace of its own, where that is permitted:
+/// with a setting of its own, and no strangers. Whether this is the place to be.
+fn is_apart(test: &str) -> bool {
+    const MARK: &str = "REUSEPORT_TEST_APART";
+    if std::env::var_os(MARK).is_some() {
+        let _ = fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "0");
+        return true;
+    }
+    if !is_root() {
+        skip(test, "a network namespace of its own needs root");
+        return true;
+    }
+    let script = "ip link set lo up 2>/dev/null || ifconfig lo up; exec \"$@\"";
+    let own = std::env::current_exe().expect("this test");
+    let outcome = Command::new("unshare")
+        .args(["--net", "--", "sh", "-c", script, "sh"])
+        .arg(own)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(MARK, "1")
+        .output()
+        .expect("unshare");
+    let said = [outcome.stdout, outcome.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    println!("{said}");
+    assert!(
+        outcome.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    false
+}
+
+/// Replaces all copies of `command` `times` times under load.
+fn roll(flags: &[&str], command: &[&str], port: u16, talk: Talk, times: usize) -> Tally {
+    let runner = Runner::start(flags, command);
+    let load = Load::start(CLIENTS, local(port), talk);
+    sleep(Duration::from_millis(300));
+    for _ in 0..times {
+        runner.restart();
+    }
+    let tally = load.end();
+    println!("{command:?}: {times} restarts: {tally:?}");
+    if tally.failed() > 0 {
+        println!("{:#?}", runner.said());
+    }
+    assert_eq!(runner.stop(), Some(0));
+    tally
+}
+
+/// The same with what one would do by hand: start a new one, then stop the old.
+fn plain(copies: usize, command: &[&str], port: u16, talk: Talk, times: usize) -> Tally {
+    let start = || {
+        let new = Plain::start(command);
+        let is_there = || holds_port(new.0.id(), port);
+        wait_for("a copy listens", || is_there().then_some(()));
+        new
+    };
+    let mut all: Vec<Plain> = (0..copies).map(|_| start()).collect();
+    let load = Load::start(CLIENTS, local(port), talk);
+    sleep(Duration::from_millis(300));
+    for _ in 0..times * copies {
+        all.push(start());
+        all.remove(0).terminate();
+    }
+    let tally = load.end();
+    println!("{command:?}: start new, stop old: {tally:?}");
+    tally
+}
+
+fn holds_port(pid: u32, port: u16) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    let own: Vec<_> = descriptors
+        .filter_map(|one| fs::read_link(one.ok()?.path()).ok())
+        .collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    table.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1].ends_with(&format!(":{port:04X}"))
+            && fields[3] == "0A"
+            && own.contains(&format!("socket:[{}]", fields[9]).into())
+    })
+}
+
+#[test]
+fn a_threaded_server_that_dies_on_term_loses_nothing() {
+    if !is_apart("rolling::a_threaded_server_that_dies_on_term_loses_nothing") {
+        return;
+    }
+    let port = free_port();
+    let (script, text) = (threaded(), port.to_string());
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let compared = plain(2, &command, port, Talk::Http, 3);
+    let tally = roll(&["-n", "2"], &command, port, Talk::Http, 3);
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+    assert!(tally.good > 500, "{tally:?}");
+    assert!(compared.failed() > 0, "{compared:?}");
+}
+
+#[test]
+fn one_copy_is_enough() {
+    if !is_apart("rolling::one_copy_is_enough") {
+        return;
+    }
+    let port = free_port();
+    let (script, text) = (threaded(), port.to_string());
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let tally = roll(&["-n", "1"], &command, port, Talk::Http, 3);
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+}
+
+#[test]
+fn nginx_loses_nothing() {
+    if !is_apart("rolling::nginx_loses_nothing") {
+        return;
+    }
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().display();
+    let text = format!(
+        "daemon off; pid {path}/pid; error_log /dev/null; worker_processes 2;\n\
+         events {{}}\n\
+         http {{ access_log off; client_body_temp_path {path}/b; proxy_temp_path {path}/p;\n\
+         fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;\n\
+         server {{ listen 127.0.0.1:{port}; location / {{ return 200 'well'; }} }} }}\n"
+    );
+    let file = directory.path().join("nginx.conf");
+    fs::write(&file, text).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let errors = format!("{path}/errors");
+    // Each copy writes the same pid file, which nobody reads.
+    let command = [
+        "nginx",
+        "-e",
+        &errors,
+        "-c",
+        file,
+        "-p",
+        directory.path().to_str().expect("UTF-8"),
+    ];
+    let compared = plain(2, &command, port, Talk::Http, 3);
+    let tally = roll(&["-n", "2"], &command, port, Talk::Http, 5);
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+    println!("compared: {} failed", compared.failed());
+}
+
+#[test]
+fn redis_loses_nothing() {
+    if !is_apart("rolling::redis_loses_nothing") {
+        return;
+    }
+    let port = free_port();
+    let text = port.to_string();
+    let command = [
+        "redis-server",
+        "--port",
+        &text,
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+    ];
+    let tally = roll(&["-n", "3"], &command, port, Talk::Redis, 3);
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+}
+
+#[test]
+fn node_loses_nothing() {
+    if !is_apart("rolling::node_loses_nothing") {
+        return;
+    }
+    let port = free_port();
+    let script = format!(
+        "require('http').createServer((q, r) => {{ r.setHeader('Content-Length', 4); r.end('well') }})\
+         .listen({port}, '127.0.0.1')"
+    );
+    let command = ["node", "-e", &script];
+    let tally = roll(&["-n", "2"], &command, port, Talk::Http, 2);
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+}
+
+#[test]
+fn scaling_up_and_down_loses_nothing() {
+    if !is_apart("rolling::scaling_up_and_down_loses_nothing") {
+        return;
+    }
+    let port = free_port();
+    let (script, text) = (threaded(), port.to_string());
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let runner = Runner::start(&["-n", "1"], &command);
+    let load = Load::start(CLIENTS, local(port), Talk::Http);
+    for count in ["4", "2", "3", "1"] {
+        let outcome = runner.tell(&["scale", count]);
+        assert_eq!(outcome.status, Some(0), "{outcome:?} {:#?}", runner.said());
+    }
+    let tally = load.end();
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+    println!("{tally:?}");
+    assert!(tally.answers.len() >= 3, "{tally:?}");
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn connections_are_spread_evenly() {
+    const COPIES: u32 = 4;
+    const CONNECTIONS: usize = 4000;
+    for steer in ["hash", "random"] {
+        let port = free_port();
+        let text = port.to_string();
+        let command = [
+            "redis-server",
+            "--port",
+            &text,
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ];
+        let runner = Runner::start(&["-n", "4", "--steer", steer], &command);
+        // A restart, so that the order is no longer that of the start.
+        runner.restart();
+        let before = counts(port);
+        for _ in 0..CONNECTIONS {
+            ask(local(port), Talk::Redis).expect("an answer");
+        }
+        let after = counts(port);
+        let counts: Vec<f64> = after
+            .iter()
+            .zip(before)
+            .map(|(a, b)| f64::from(a - b))
+            .collect();
+        let expected = counts.iter().sum::<f64>() / f64::from(COPIES);
+        let chi: f64 = counts
+            .iter()
+            .map(|count| (count - expected).powi(2) / expected)
+            .sum();
+        println!("{steer}: {counts:?}, chi-squared {chi:.1}");
+        // p = 0.0001 with three degrees of freedom: a test that runs often.
+        assert!(chi < 21.1, "{steer}: {counts:?}");
+        assert_eq!(runner.stop(), Some(0));
+    }
+}
+
+/// How many connections each copy has had, by redis's own count: whoever answers is
+/// asked until all have.
+fn counts(port: u16) -> Vec<u32> {
+    use std::io::{Read, Write};
+    let mut found = std::collections::BTreeMap::new();
+    wait_for("every copy answers", || {
+        let mut stream = std::net::TcpStream::connect(local(port)).ok()?;
+        stream.write_all(b"INFO\r\nQUIT\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let field = |name: &str| -> Option<u32> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse().ok()
+        };
+        found.insert(field("process_id:")?, field("total_connections_received:")?);
+        (found.len() == 4).then_some(())
+    });
+    found.into_values().collect()
+}

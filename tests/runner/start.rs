@@ -1,0 +1,199 @@
+//! The beginning: what is refused, what makes a copy ready.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::load::{Talk, ask};
+use crate::supervised::{Runner, free_port, local, threaded, wait_for};
+use crate::support::{reuseport, run};
+
+#[test]
+fn bad_input_is_said_before_anything_starts() {
+    for (flags, words) in [
+        (&["-n", "0"][..], "give a number from 1 to 1024"),
+        (&["-n", "10000"], "give a number from 1 to 1024"),
+        (&["-n", "x"], "give a number from 1 to 1024"),
+        (
+            &["-n", "2", "--stop-signal", "TREM"],
+            "there is no such signal",
+        ),
+        (&["-n", "2", "--ready", "http=x"], "http=/PATH"),
+        (&["-n", "2", "--ready-timeout", "soon"], "give a time"),
+        (&["-n", "2", "--max-restarts", "5"], "5/60s"),
+        (&["-n", "2", "--name", "../x"], "give up to 64 letters"),
+        (&["--kill-after", "2s"], "--copies"),
+    ] {
+        let outcome = run(reuseport()
+            .arg("run")
+            .args(flags)
+            .args(["--", "sleep", "5"]));
+        assert_eq!(outcome.status, Some(125), "{outcome:?}");
+        assert!(outcome.stderr.contains(words), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_command_that_cannot_start_or_never_listens_ends_it() {
+    for (command, status, words) in [
+        (&["false"][..], 1, "ended with status 1"),
+        (&["sleep", "100"], 125, "it does not listen"),
+    ] {
+        let flags = ["-n", "2", "--ready-timeout", "500ms"];
+        let flags = [&flags[..], &["--no-check"]].concat();
+        let mut runner = Runner::begin(&flags, command);
+        let ended = wait_for("it gives up", || runner.child.try_wait().expect("a child"));
+        assert_eq!(ended.code(), Some(status), "{:#?}", runner.said());
+        runner.await_line(words);
+    }
+}
+
+#[test]
+fn two_runners_do_not_share_a_name() {
+    let port = free_port().to_string();
+    let script = threaded();
+    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let runner = Runner::start(&["-n", "1"], &command);
+    let outcome = run(reuseport()
+        .env("XDG_RUNTIME_DIR", runner.directory.path())
+        .args(["run", "-n", "1", "--name", &runner.name, "--"])
+        .args(command));
+    assert_eq!(outcome.status, Some(125));
+    assert!(outcome.stderr.contains("give another one"), "{outcome:?}");
+}
+
+#[test]
+fn a_copy_is_ready_when_it_says_so() {
+    let port = free_port();
+    let script = format!(
+        "import os,socket,time\n\
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()\n\
+         time.sleep(0.5)\n\
+         n=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
+         n.sendto(b'READY=1',chr(0)+os.environ['NOTIFY_SOCKET'][1:])\n\
+         time.sleep(1000)"
+    );
+    let start = Instant::now();
+    let runner = Runner::start(
+        &["-n", "1", "--ready", "notify"],
+        &["python3", "-c", &script],
+    );
+    assert!(start.elapsed() > Duration::from_millis(500));
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_copy_is_ready_when_it_answers_itself() {
+    let port = free_port();
+    // The first 4 requests to each copy fail.
+    let script = format!(
+        "import os\n\
+         from http.server import *\n\
+         class H(BaseHTTPRequestHandler):\n\
+         \x20count=0\n\
+         \x20def do_GET(self):\n\
+         \x20\x20H.count+=1\n\
+         \x20\x20self.send_response(503 if H.count<5 else 200)\n\
+         \x20\x20self.send_header('Content-Length','1')\n\
+         \x20\x20self.end_headers()\n\
+         \x20\x20self.wfile.write(b'y' if H.count>=5 else b'n')\n\
+         HTTPServer(('127.0.0.1',{port}),H).serve_forever()"
+    );
+    let flags = ["-n", "2", "--ready", "http=/"];
+    let runner = Runner::start(&flags, &["python3", "-c", &script]);
+    for _ in 0..2 {
+        for _ in 0..20 {
+            assert_eq!(ask(local(port), Talk::Http).expect("an answer"), "y");
+        }
+        runner.restart();
+    }
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn servers_out_of_reach_are_found_from_outside() {
+    // They set the option themselves, and run without the shim.
+    let port = free_port();
+    let script = format!(
+        "import os,socket,time\n\
+         s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)\n\
+         s.bind(('127.0.0.1',{port})); s.listen()\n\
+         while True:\n  c,_=s.accept(); c.recv(100); c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()"
+    );
+    let command = [
+        "env",
+        "-u",
+        "LD_PRELOAD",
+        "-u",
+        "LIBREUSEPORT_RUNNER",
+        "python3",
+        "-c",
+        &script,
+    ];
+    let runner = Runner::start(&["-n", "2"], &command);
+    runner.restart();
+    assert!(
+        !runner
+            .said()
+            .iter()
+            .any(|line| line.contains("not steered"))
+    );
+    assert_eq!(ask(local(port), Talk::Http).expect("an answer"), "1");
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn hup_restarts_and_usr1_tells_the_state() {
+    let port = free_port().to_string();
+    let script = threaded();
+    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let runner = Runner::start(&["-n", "1", "--pid-file", "pid"], &command);
+    let file = runner.directory.path().join("pid");
+    let text = std::fs::read_to_string(&file).expect("a pid file");
+    assert_eq!(text.trim(), runner.child.id().to_string());
+    runner.signal(Signal::HUP);
+    runner.await_line("replaced 1 copies");
+    runner.signal(Signal::USR1);
+    runner.await_line("1 slots: 0 serving");
+    assert_eq!(runner.tell(&["stop"]).status, Some(0));
+    wait_for("no pid file", || (!file.exists()).then_some(()));
+}
+
+#[test]
+fn status_shows_the_copies_of_a_group_and_who_does_not_belong() {
+    let port = free_port();
+    let script = threaded();
+    let text = port.to_string();
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let runner = Runner::start(&["-n", "2"], &command);
+    let look = |words: &[&str]| {
+        let mut command = reuseport();
+        command.env("XDG_RUNTIME_DIR", runner.directory.path());
+        let outcome = run(command.arg("status").args(words).arg("--json"));
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""));
+        let all: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        all[0].clone()
+    };
+    for words in [&[text.as_str()][..], &[&runner.name]] {
+        let group = look(words);
+        assert_eq!(group["port"], port);
+        let members = group["members"].as_array().expect("members");
+        let mut slots: Vec<_> = members.iter().map(|one| one["slot"].as_u64()).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, [Some(0), Some(1)], "{group:#}");
+        assert!(members.iter().all(|one| one["state"] == "serving"));
+        assert_eq!(group["warnings"], serde_json::json!([]));
+    }
+    let stranger = crate::supervised::Plain::start(&command);
+    let group = wait_for("the stranger joins", || {
+        let group = look(&[&text]);
+        let count = group["members"].as_array().expect("members").len();
+        (count == 3).then_some(group)
+    });
+    assert_eq!(group["warnings"][0]["code"], "stranger", "{group:#}");
+    // It is not steered then, and says so.
+    runner.restart();
+    runner.await_line("one of its sockets is not a copy's");
+    drop(stranger);
+    assert_eq!(runner.stop(), Some(0));
+}
