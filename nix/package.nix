@@ -14,6 +14,7 @@ let
   # What shim/hooks.rs puts in front of the C library's, and nothing else.
   hooks = [
     "bind"
+    "listen"
     "syscall"
   ];
 in

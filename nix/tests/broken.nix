@@ -9,7 +9,7 @@ let
 in
 {
   exports-more = with' ''
-    printf '%s\n' '#[unsafe(no_mangle)]' 'pub extern "C" fn listen() {}' >>shim/hooks.rs
+    printf '%s\n' '#[unsafe(no_mangle)]' 'pub extern "C" fn accept() {}' >>shim/hooks.rs
   '';
   exports-less = with' ''
     sed -i '/no_mangle/d' shim/arch/${package.stdenv.hostPlatform.parsed.cpu.name}.rs

@@ -11,11 +11,11 @@ fn its_install_check_fails_where_the_shim_is_wrong() {
     for (broken, complaint) in [
         (
             "exports-more",
-            "the shim exports: bind listen syscall; it is to export: bind syscall",
+            "the shim exports: accept bind listen syscall; it is to export: bind listen syscall",
         ),
         (
             "exports-less",
-            "the shim exports: bind; it is to export: bind syscall",
+            "the shim exports: bind listen; it is to export: bind listen syscall",
         ),
         ("sets-nothing", "the second bind fails under the shim"),
         (
