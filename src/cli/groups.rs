@@ -42,7 +42,9 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         Ok(copies) => copies,
         Err(why) => return complain(&why, status::FAULT),
     };
-    let groups = match sockets::groups("/proc".as_ref()) {
+    // They hold what their copies have.
+    let runners: Vec<u32> = runner::runners().iter().map(|one| one.pid).collect();
+    let groups = match sockets::groups("/proc".as_ref(), &runners) {
         Ok(groups) => groups,
         Err(error) => return complain(&format_args!("sock_diag: {error}"), status::FAULT),
     };

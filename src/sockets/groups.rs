@@ -90,15 +90,19 @@ impl fmt::Display for Warning {
 }
 
 /// All sockets of this network namespace that take what comes to an address, by
-/// group, in the order of their ports. `proc` is `/proc`.
+/// group, in the order of their ports. `proc` is `/proc`; the processes `left_out`
+/// have them too, and take nothing from them.
 ///
 /// # Errors
 /// The kernel does not say.
-pub fn groups(proc: &Path) -> io::Result<Vec<Group>> {
+pub fn groups(proc: &Path, left_out: &[u32]) -> io::Result<Vec<Group>> {
     let mut all = diag::listeners(Protocol::Tcp)?;
     all.extend(diag::listeners(Protocol::Udp)?);
     let inodes: HashSet<u64> = all.iter().map(|one| one.inode).collect();
-    let owners = owners(proc, &inodes);
+    let mut owners = owners(proc, &inodes);
+    for pids in owners.values_mut() {
+        pids.retain(|pid| !left_out.contains(pid));
+    }
     let mut groups: Vec<Group> = Vec::new();
     for one in &all {
         let member = member(proc, one, &owners);

@@ -182,6 +182,9 @@ fn status_shows_the_copies_of_a_group_and_who_does_not_belong() {
         slots.sort_unstable();
         assert_eq!(slots, [Some(0), Some(1)], "{group:#}");
         assert!(members.iter().all(|one| one["state"] == "serving"));
+        // The server alone, and not the runner that holds its socket.
+        let pids = members.iter().map(|one| one["pids"].as_array());
+        assert!(pids.flatten().all(|pids| pids.len() == 1), "{group:#}");
         assert_eq!(group["warnings"], serde_json::json!([]));
     }
     let stranger = crate::supervised::Plain::start(&command);
