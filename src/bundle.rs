@@ -128,6 +128,15 @@ impl Bundle {
         if !is_list(&tree["mounts"], Value::is_object) {
             return fail("mounts is no list of objects");
         }
+        let ids = ["uid", "gid"].map(|name| &tree["process"]["user"][name]);
+        let is_id = |id: &&Value| id.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
+        if !ids.iter().all(|id| id.is_null() || is_id(id)) {
+            return fail("process.user has a uid or gid that is no number from 0 to 4294967295");
+        }
+        let mut mounts = tree["mounts"].as_array().into_iter().flatten();
+        if mounts.any(|mount| is_at_our_place(mount) && !is_our_mount(mount)) {
+            return fail("it mounts something else at /.reuseport");
+        }
         if !(tree["annotations"].is_null() || tree["annotations"].is_object()) {
             return fail("annotations is no object");
         }
@@ -206,6 +215,12 @@ impl Bundle {
         };
         let words = process["args"].as_array().into_iter().flatten();
         let command: Vec<OsString> = words.filter_map(Value::as_str).map(Into::into).collect();
+        if command.is_empty() {
+            return Err(Error::Shape {
+                path: self.path.clone(),
+                what: "process.args is empty: there is no program",
+            });
+        }
         let judge = Judge::new(lookup, credentials, variable);
         Ok(judge.judge(&command, has_shim))
     }
@@ -217,9 +232,13 @@ fn destination() -> &'static str {
         .map_or(SHIM, |(directory, _)| directory)
 }
 
-fn is_our_mount(mount: &Value) -> bool {
+fn is_at_our_place(mount: &Value) -> bool {
     let path = mount["destination"].as_str().unwrap_or_default();
     path.trim_end_matches('/') == destination()
+}
+
+fn is_our_mount(mount: &Value) -> bool {
+    is_at_our_place(mount) && mount["type"] == "bind"
 }
 
 fn has_shim(tree: &Value) -> bool {

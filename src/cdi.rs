@@ -29,11 +29,13 @@ pub struct Device {
 }
 
 /// Whether a device may have this name: letters, digits, `_`, `-`, `.` and `:`,
-/// the first and the last of which is a letter or a digit.
+/// the first of which is a letter (before version 0.5.0 of the specification) and
+/// the last a letter or a digit.
 pub fn is_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
-    let outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    name.chars().all(inner) && outer(name.chars().next()) && outer(name.chars().next_back())
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
+    let last = name.chars().next_back();
+    name.chars().all(inner) && first && last.is_some_and(|c| c.is_ascii_alphanumeric())
 }
 
 /// The specification: the device [`ALL`], and `devices`. The host's shim lies in
@@ -173,7 +175,7 @@ devices:
         for name in ["all", "a", "dns-53", "a.b:c_d"] {
             assert!(is_name(name), "{name}");
         }
-        for name in ["", "-a", "a-", "a b", "é", "a/b"] {
+        for name in ["", "-a", "a-", "a b", "é", "a/b", "53"] {
             assert!(!is_name(name), "{name}");
         }
     }

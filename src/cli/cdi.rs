@@ -53,8 +53,8 @@ fn device(text: &str) -> Result<Device, String> {
     let (name, rules) = text.split_once('=').unwrap_or((text, ""));
     if !cdi::is_name(name) {
         return Err(format!(
-            "'{name}': a device's name is made of letters, digits and _-.:, and begins and ends \
-             with a letter or digit"
+            "'{name}': a device's name is made of letters, digits and _-.:, begins with a \
+             letter, and ends with a letter or digit"
         ));
     }
     if name == cdi::ALL {

@@ -130,6 +130,12 @@ fn write(
     make(root, &below).map_err(fail)?;
     let pinned = root.pinned(&below).map_err(fail)?;
     let path = below.join(DROP_IN);
+    if let Ok(old) = fs::read(pinned.path.join(DROP_IN))
+        && !unit::is_ours(&old)
+    {
+        let error = io::Error::other("not written by reuseport: give it another name");
+        return Err((path, error));
+    }
     replace(&pinned.path.join(DROP_IN), text.as_bytes(), 0o644)
         .map_err(|error| (path.clone(), error))?;
     Ok(path)

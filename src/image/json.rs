@@ -71,10 +71,15 @@ impl Document {
             };
             (style.write(&tree).as_bytes() == bytes).then_some(style)
         });
-        Ok(Self {
-            tree,
-            style: style.unwrap_or(Style::PLAIN),
-        })
+        // One that nobody's tools write: its lines and its end are kept, at least.
+        let near = || Style {
+            indent,
+            is_spaced: false,
+            escapes: Escapes::Go,
+            end,
+        };
+        let style = style.unwrap_or_else(near);
+        Ok(Self { tree, style })
     }
 
     /// The document as bytes: those that were parsed, if the tree is the same and
@@ -94,14 +99,6 @@ impl Document {
 }
 
 impl Style {
-    /// What Go writes, as nearly all tools of this trade do.
-    const PLAIN: Self = Self {
-        indent: None,
-        is_spaced: false,
-        escapes: Escapes::Go,
-        end: String::new(),
-    };
-
     fn write(&self, tree: &Value) -> String {
         let mut text = String::new();
         self.value(&mut text, tree, 0);

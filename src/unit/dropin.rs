@@ -1,7 +1,7 @@
 //! The drop-in that puts the shim into a unit.
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use super::Unit;
 use super::syntax::{quoted, words};
@@ -21,7 +21,7 @@ pub fn is_ours(text: &[u8]) -> bool {
     text.starts_with(HEADING.as_bytes())
 }
 
-/// What a unit's settings `Environment=` amount to.
+/// What a unit's settings `Environment=` amount to; specifiers stand as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(Vec<(String, String)>);
 
@@ -33,7 +33,7 @@ impl Environment {
             for word in words(&setting.line.value).unwrap_or_default() {
                 if let Some((name, value)) = word.split_once('=') {
                     this.0.retain(|(one, _)| one != name);
-                    this.0.push((name.to_owned(), value.replace("%%", "%")));
+                    this.0.push((name.to_owned(), value.to_owned()));
                 }
             }
         }
@@ -52,7 +52,11 @@ impl Environment {
 pub fn drop_in(unit: &Unit, path: &Path, rules: &Assignments, first: &[OsString]) -> String {
     let environment = Environment::of(unit);
     let list = environment.get(LD_PRELOAD).map(AsRef::as_ref);
-    let list = preload::merge(list, first, path, shim::is_shim_file);
+    // What is there has its specifiers; ours is to be taken as it is.
+    let plain = |text: &OsStr| OsString::from(text.to_string_lossy().replace('%', "%%"));
+    let first: Vec<OsString> = first.iter().map(|one| plain(one)).collect();
+    let path = PathBuf::from(plain(path.as_os_str()));
+    let list = preload::merge(list, &first, &path, shim::is_shim_file);
     let mut text = format!("{HEADING}[Service]\n");
     let mut add = |name: &str, value: &str| {
         text.push_str("Environment=");
@@ -61,7 +65,7 @@ pub fn drop_in(unit: &Unit, path: &Path, rules: &Assignments, first: &[OsString]
     };
     add(LD_PRELOAD, &list.to_string_lossy());
     for (variable, value) in rules.iter() {
-        add(variable.name(), &value.to_string_lossy());
+        add(variable.name(), &plain(value).to_string_lossy());
     }
     text
 }

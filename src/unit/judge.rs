@@ -31,7 +31,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// It has no ExecStart=, or one that systemd would not take.
 pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<Verdict, Error> {
     let mut findings = Vec::new();
-    see_shim(unit, shim, &mut findings);
+    see_shim(unit, root, shim, &mut findings);
     keep_variable(unit, root, &mut findings);
     note_sockets(unit, root, &mut findings);
     let mut commands = Vec::new();
@@ -51,6 +51,13 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
             Some(setting) if setting.line.value != "/" => {
                 let path = Path::new(&setting.line.value);
                 own = root.pinned(path).and_then(|pinned| Root::new(&pinned.path));
+                if let Err(why) = &own {
+                    let what = format!("cannot be looked into: {why}");
+                    let found = error("unit-root", setting, &what, "make that directory");
+                    if !findings.contains(&found) {
+                        findings.push(found);
+                    }
+                }
                 own.as_ref().unwrap_or(root)
             }
             _ => root,
@@ -128,7 +135,8 @@ fn expand(unit: &Unit, word: &str) -> String {
             Some('n') => text.push_str(&unit.name),
             Some('N') => text.push_str(stem),
             Some('p' | 'P') => text.push_str(prefix),
-            Some('i' | 'I') => text.push_str(instance),
+            Some('i') => text.push_str(instance),
+            Some('I') => text.push_str(&instance.replace('-', "/")),
             Some('t') => text.push_str("/run"),
             Some('S') => text.push_str("/var/lib"),
             Some('E') => text.push_str("/etc"),
@@ -231,16 +239,40 @@ fn paths<'a>(unit: &'a Unit, key: &str) -> Vec<(PathBuf, &'a Setting)> {
     paths.collect()
 }
 
+/// The bind mounts: source, destination, and the setting.
+fn binds(unit: &Unit) -> Vec<(PathBuf, PathBuf, &Setting)> {
+    let settings = ["BindPaths", "BindReadOnlyPaths"].map(|key| unit.list(key));
+    let mut found = Vec::new();
+    for setting in settings.into_iter().flatten() {
+        for word in words(&setting.line.value).unwrap_or_default() {
+            let mut parts = word.trim_start_matches('-').split(':');
+            let source = parts.next().unwrap_or_default();
+            let destination = parts.next().filter(|one| !one.is_empty());
+            let destination = destination.unwrap_or(source);
+            found.push((source.into(), destination.into(), setting));
+        }
+    }
+    found
+}
+
 /// What keeps the shim from being seen or mapped, see systemd.exec(5),
 /// "Sandboxing".
-fn see_shim(unit: &Unit, shim: &Path, findings: &mut Vec<Finding>) {
+fn see_shim(unit: &Unit, root: &Root, shim: &Path, findings: &mut Vec<Finding>) {
     const BIND: &str = "put the shim there: BindReadOnlyPaths=";
     let directory = shim.parent().unwrap_or(Path::new("/"));
     let bind = format!("{BIND}{}", directory.display());
-    let is_bound = ["BindPaths", "BindReadOnlyPaths"].iter().any(|key| {
-        let mut bound = paths(unit, key).into_iter();
-        bound.any(|(path, _)| shim.starts_with(path))
-    });
+    let mut is_bound = false;
+    for (source, destination, setting) in binds(unit) {
+        let Ok(below) = shim.strip_prefix(&destination) else {
+            continue;
+        };
+        let path = source.join(below);
+        is_bound = path == shim || root.canonical(&path).is_ok();
+        if !is_bound {
+            let what = format!("puts something else in the place of {}", shim.display());
+            findings.push(error("shim-hidden", setting, &what, &bind));
+        }
+    }
     for key in ["RootDirectory", "RootImage", "RootMStack"] {
         if let Some(setting) = unit.value(key)
             && setting.line.value != "/"
@@ -325,9 +357,11 @@ fn keep_variable(unit: &Unit, root: &Root, findings: &mut Vec<Finding>) {
             ));
         }
     }
-    for (path, setting) in paths(unit, "EnvironmentFile") {
+    for setting in unit.list("EnvironmentFile") {
+        let path = expand(unit, setting.line.value.trim_start_matches('-'));
+        let path = Path::new(&path);
         let mut text = String::new();
-        let file = root.open(&path).map(|file| file.take(1 << 20));
+        let file = root.open(path).map(|file| file.take(1 << 20));
         let read = file.and_then(|mut file| file.read_to_string(&mut text));
         let sets = |line: &str| line.trim_start().starts_with("LD_PRELOAD=");
         if read.is_ok() && text.lines().any(sets) {
@@ -339,15 +373,21 @@ fn keep_variable(unit: &Unit, root: &Root, findings: &mut Vec<Finding>) {
             ));
         }
     }
-    for setting in unit.list("Environment") {
+    for setting in unit
+        .settings
+        .iter()
+        .filter(|one| one.line.key == "Environment")
+    {
         let is_later = setting.path.file_name().is_some_and(|name| name > DROP_IN)
             && setting.path != unit.path;
         let words = words(&setting.line.value).unwrap_or_default();
-        if is_later && words.iter().any(|one| one.starts_with("LD_PRELOAD=")) {
+        // An empty one takes away all before it.
+        let takes = words.is_empty() || words.iter().any(|one| one.starts_with("LD_PRELOAD="));
+        if is_later && takes {
             findings.push(error(
                 "preload-overridden",
                 setting,
-                &format!("is read after {DROP_IN}, and sets LD_PRELOAD anew"),
+                &format!("is read after {DROP_IN}, and takes LD_PRELOAD away or sets it anew"),
                 "give that drop-in a name that comes before",
             ));
         }
@@ -399,11 +439,12 @@ mod tests {
     #[test]
     fn what_hides_the_shim_is_found() {
         for (lines, code) in [
-            ("RootDirectory=/srv", "unit-root"),
+            ("RootImage=/srv/image", "unit-root"),
             ("InaccessiblePaths=-/opt", "shim-hidden"),
             ("TemporaryFileSystem=/opt:ro", "shim-hidden"),
             ("NoExecPaths=/\nExecPaths=/bin /usr", "shim-noexec"),
             ("UnsetEnvironment=A LD_PRELOAD", "scrubbed-environment"),
+            ("BindReadOnlyPaths=/srv/empty:/opt", "shim-hidden"),
         ] {
             assert_eq!(codes(lines), [code], "{lines}");
         }
@@ -412,9 +453,10 @@ mod tests {
     #[test]
     fn what_does_not_hide_it_is_not() {
         for lines in [
-            "RootDirectory=/srv\nBindReadOnlyPaths=/opt/reuseport",
+            "RootDirectory=/etc\nBindReadOnlyPaths=/opt/reuseport",
             "InaccessiblePaths=/opt/other\nProtectHome=yes\nPrivateTmp=yes",
             "TemporaryFileSystem=/opt\nTemporaryFileSystem=",
+            "TemporaryFileSystem=/opt\nBindReadOnlyPaths=/opt/reuseport",
             "NoExecPaths=/\nExecPaths=/opt/reuseport",
             "UnsetEnvironment=LD_PRELOAD\nUnsetEnvironment=",
         ] {

@@ -6,8 +6,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::Error;
 use super::syntax::{self, Line};
+use super::{Error, dropin};
 use crate::program::Root;
 
 /// Where units lie, best first, and where ours are put.
@@ -103,7 +103,7 @@ pub struct Unit {
 const LARGEST: u64 = 1 << 20;
 
 impl Unit {
-    /// Reads the unit `name` of `root`, without the drop-in `without`.
+    /// Reads the unit `name` of `root`, without the drop-in `without` that we wrote.
     ///
     /// # Errors
     /// There is none, it is masked, or it cannot be read.
@@ -121,8 +121,21 @@ impl Unit {
         let mut settings = Vec::new();
         add(&mut settings, &path, &text);
         for drop_in in drop_ins(root, paths, &name, &real) {
-            if drop_in.file_name().is_none_or(|one| one != without) {
-                let text = read(root, &drop_in)?;
+            let text = match read(root, &drop_in) {
+                Ok(text) => text,
+                // A link that leads nowhere, or a directory: systemd goes on.
+                Err(Error::Io { source, .. })
+                    if matches!(
+                        source.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+                    ) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let is_named_so = drop_in.file_name().is_some_and(|one| one == without);
+            if !(is_named_so && dropin::is_ours(text.as_bytes())) {
                 add(&mut settings, &drop_in, &text);
             }
         }
@@ -210,6 +223,9 @@ fn find(root: &Root, paths: &Paths, name: &str) -> Result<Option<(PathBuf, Strin
     {
         for directory in &paths.directories {
             let path = directory.join(&name);
+            if is_masked(root, &path) {
+                return Ok(Some((path, name)));
+            }
             let real = match root.canonical(&path) {
                 Ok(real) => real,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -222,16 +238,24 @@ fn find(root: &Root, paths: &Paths, name: &str) -> Result<Option<(PathBuf, Strin
     Ok(None)
 }
 
+/// Whether `path` is a link to `/dev/null`, by its text: that may not be there.
+fn is_masked(root: &Root, path: &Path) -> bool {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return false;
+    };
+    let target = root
+        .pinned(parent)
+        .and_then(|directory| fs::read_link(directory.path.join(name)));
+    target.is_ok_and(|target| target == Path::new("/dev/null"))
+}
+
 /// The content of `path`; nothing where that is `/dev/null`.
 fn read(root: &Root, path: &Path) -> Result<String, Error> {
     let fail = |source| Error::Io {
         path: path.to_owned(),
         source,
     };
-    if root
-        .canonical(path)
-        .is_ok_and(|real| real == Path::new("/dev/null"))
-    {
+    if is_masked(root, path) {
         return Ok(String::new());
     }
     let mut text = Vec::new();

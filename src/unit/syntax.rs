@@ -17,13 +17,17 @@ pub(super) fn service_lines(text: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut is_service = false;
     let mut open: Option<(usize, String)> = None;
-    for (index, line) in text.lines().enumerate() {
+    // A byte order mark is passed over, as systemd does.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // The last line may end with a backslash, too.
+    for (index, line) in text.lines().chain([""]).enumerate() {
         if line.trim_start().starts_with(['#', ';']) {
             continue;
         }
         let (number, mut whole) = open.take().unwrap_or((index + 1, String::new()));
         whole.push_str(line);
-        if whole.ends_with('\\') {
+        let backslashes = whole.len() - whole.trim_end_matches('\\').len();
+        if backslashes % 2 == 1 {
             whole.pop();
             whole.push(' ');
             open = Some((number, whole));
@@ -120,8 +124,8 @@ fn escape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, word: &mut String
     word.push(plain);
 }
 
-/// `text` as one word in double quotes, with nothing left that systemd would
-/// replace: not escapes, and not specifiers.
+/// `text` as one word in double quotes, with no escapes left that systemd would
+/// replace. Specifiers stay.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -130,7 +134,6 @@ pub(super) fn quoted(text: &str) -> String {
                 quoted.push('\\');
                 quoted.push(c);
             }
-            '%' => quoted.push_str("%%"),
             '\n' => quoted.push_str("\\n"),
             c if c.is_control() => {
                 let _ = write!(quoted, "\\x{:02x}", u32::from(c));
@@ -164,6 +167,14 @@ mod tests {
     }
 
     #[test]
+    fn a_doubled_backslash_joins_nothing_and_one_at_the_end_no_more() {
+        let text = "\u{feff}[Service]\nEnvironment=A=b\\\\\nExecStart=/bin/a \\";
+        let lines = service_lines(text);
+        let values: Vec<_> = lines.iter().map(|line| line.value.as_str()).collect();
+        assert_eq!(values, ["A=b\\\\", "/bin/a"]);
+    }
+
+    #[test]
     fn words_are_those_of_systemd() {
         let split = |value: &str| words(value).expect("closed quotes");
         assert_eq!(
@@ -174,7 +185,7 @@ mod tests {
         assert_eq!(split(r"\101\w"), ["A\\w"]);
         assert_eq!(words("\"open"), None);
         for text in ["a b", "50%", "x\"y\\z", "1\n2"] {
-            let again = split(&quoted(text).replace("%%", "%"));
+            let again = split(&quoted(text));
             assert_eq!(again, [text]);
         }
     }
