@@ -44,6 +44,9 @@ fn is_apart(test: &str) -> bool {
 
 /// Replaces all copies of `command` `times` times under load.
 fn roll(flags: &[&str], command: &[&str], port: u16, talk: Talk, times: usize) -> Tally {
+    // How often a longer run does the same, see benches/rolling-restarts.
+    let factor = std::env::var("REUSEPORT_RESTARTS").ok();
+    let times = factor.and_then(|text| text.parse().ok()).unwrap_or(times);
     let runner = Runner::start(flags, command);
     let load = Load::start(CLIENTS, local(port), talk);
     sleep(Duration::from_millis(300));
