@@ -103,10 +103,11 @@ impl Runner {
 
     /// Waits until it has said `text`.
     pub fn await_line(&self, text: &str) {
-        let has = || self.said().iter().any(|line| line.contains(text));
-        wait_for(&format!("{text}: {:#?}", self.said()), || {
-            has().then_some(())
-        });
+        let has = || {
+            let said = self.said();
+            said.iter().any(|line| line.contains(text))
+        };
+        wait_for(text, || has().then_some(()));
     }
 
     /// A command to it, and what came of it.
