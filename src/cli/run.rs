@@ -16,6 +16,7 @@ use crate::finding::{Severity, Verdict};
 use crate::preload::{self, LD_PRELOAD};
 use crate::program::{Broken, Credentials, Judge, Judgement, Link, Lookup, NotFound, Root};
 use crate::rules::Assignments;
+use crate::runner::taken;
 use crate::shim::{self, Architecture, NoPlace, Places};
 
 /// The exit statuses of `run` where CMD does not run, as env(1) and nohup(1)
@@ -88,7 +89,7 @@ fn start(arguments: Arguments) -> Result<u8, Refusal> {
     let mut environment: Environment = env::vars_os().collect();
     let given = arguments.rules.assignments();
     let inherited = Assignments::from_environment(&environment);
-    given.clone().or(inherited).check().map_err(|error| {
+    let rules = given.clone().or(inherited).check().map_err(|error| {
         let variable = error.invalid.variable.name();
         Refusal::new(status::FAULT, &format_args!("{variable}: {error}"))
     })?;
@@ -121,6 +122,12 @@ fn start(arguments: Arguments) -> Result<u8, Refusal> {
             name == LD_PRELOAD || given.iter().any(|(variable, _)| name == variable.name())
         };
         environment.retain(|(name, _)| ours(name));
+        // Only the ports that are listed are known before a server binds.
+        if !rules.ports.is_empty()
+            && let [taken, ..] = &taken("/proc".as_ref(), |port| rules.selects_port(port))[..]
+        {
+            return Err(Refusal::new(status::FAULT, taken));
+        }
         let command = super::runner::Command {
             program: path,
             arguments: arguments.command,

@@ -119,6 +119,7 @@ impl Supervisor<'_> {
         );
         let proven = was_serving && copy.started.elapsed() >= PROVEN;
         let is_ending = self.ending.is_some();
+        let replacement = self.replacement(number, generation);
         let Some(slot) = self.slot_mut(number) else {
             return;
         };
@@ -126,7 +127,11 @@ impl Supervisor<'_> {
             // The replacement of one that serves, or one that was replaced.
             return;
         }
-        slot.copy = None;
+        slot.copy = replacement;
+        if replacement.is_some() {
+            // The restart that is under way has started it already.
+            return;
+        }
         if slot.is_closing {
             self.slots.retain(|slot| slot.number != number);
             return;

@@ -131,4 +131,62 @@ mod tests {
         order.observe(&[2, 3, 4]);
         assert_eq!(order.known(), Some(&[3, 2, 4][..]));
     }
+
+    /// The kernel's own order, told by a program that names a member, against ours.
+    #[test]
+    fn the_kernel_numbers_members_as_we_do() {
+        use std::net::{TcpListener, TcpStream};
+        use std::os::fd::{AsFd, OwnedFd};
+
+        use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
+
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("a socket").st_ino;
+        for ip in ["127.0.0.1", "::1"] {
+            let mut address = SocketAddr::new(ip.parse().expect("an address"), 0);
+            let family = if address.is_ipv4() {
+                AddressFamily::INET
+            } else {
+                AddressFamily::INET6
+            };
+            let mut all: Vec<OwnedFd> = Vec::new();
+            let mut order = Order::default();
+            let mut chance: u32 = 7;
+            for _ in 0..150 {
+                chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let number = (chance >> 16) as usize;
+                if all.len() < 2 || (number.is_multiple_of(2) && all.len() < 9) {
+                    let fd = socket(family, SocketType::STREAM, None).expect("a socket");
+                    sockopt::set_socket_reuseport(&fd, true).expect("SO_REUSEPORT");
+                    bind(&fd, &address).expect("a free address");
+                    listen(&fd, 10).expect("listens");
+                    let own = rustix::net::getsockname(&fd).expect("bound");
+                    address = own.try_into().expect("inet");
+                    all.push(fd);
+                } else {
+                    let gone = all.swap_remove(number % all.len());
+                    // Half of them are not told, and seen to be missing.
+                    if number.is_multiple_of(3) {
+                        order.remove(inode(&gone));
+                    }
+                }
+                let listeners = crate::sockets::listeners(Protocol::Tcp).expect("sock_diag");
+                let own = listeners.iter().filter(|one| one.address == address);
+                order.observe(&own.map(|one| one.inode).collect::<Vec<_>>());
+                let known = order.known().expect("all was seen");
+                let member = number % known.len();
+                // It leaves out all but one.
+                let others: Vec<usize> = (0..known.len()).filter(|one| *one != member).collect();
+                let steer = super::super::Steer::Hash;
+                let program = super::super::program::spread(steer, known.len(), &others);
+                let program = program.expect("one is chosen");
+                super::super::attach::attach(all[0].as_fd(), &program).expect("attached");
+                let _client = TcpStream::connect(address).expect("connects");
+                let chosen = all.iter().find(|fd| inode(fd) == known[member]);
+                let chosen = chosen.expect("a member").try_clone().expect("a descriptor");
+                let chosen = TcpListener::from(chosen);
+                chosen.set_nonblocking(true).expect("a socket");
+                chosen.accept().expect("the member that was named got it");
+            }
+        }
+    }
 }

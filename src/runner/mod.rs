@@ -28,6 +28,7 @@ mod slots;
 mod state;
 mod steering;
 mod supervisor;
+mod taken;
 
 use std::ffi::OsString;
 use std::io;
@@ -42,6 +43,7 @@ pub use event::Event;
 pub use keeper::enter;
 pub use program::Steer;
 pub use supervisor::run;
+pub use taken::{Taken, taken};
 
 /// The most copies of a runner.
 pub const MOST_COPIES: usize = 1024;

@@ -111,6 +111,13 @@ impl Supervisor<'_> {
         }
     }
 
+    /// The copy that was started to take the place of `old` in the slot `number`.
+    pub(super) fn replacement(&self, number: usize, old: u64) -> Option<u64> {
+        let step = self.roll.as_ref()?.step?;
+        let new = step.new.filter(|new| self.copy(*new).is_some())?;
+        (step.slot == number && step.old == old).then_some(new)
+    }
+
     fn slot_holds(&self, number: usize, generation: u64) -> bool {
         let mut slots = self.slots.iter();
         slots.any(|slot| slot.number == number && slot.copy == Some(generation))

@@ -96,7 +96,7 @@ fn a_new_copy_that_fails_leaves_the_old_one_at_work() {
         &text,
         trouble_text,
     ];
-    let runner = Runner::start(&["-n", "2", "--ready-timeout", "1500ms"], &command);
+    let runner = Runner::start(&["-n", "2", "--ready-timeout", "3s"], &command);
     let before = servers(&runner);
     let load = Load::start(32, local(port), Talk::Http);
     for (how, why) in [
@@ -114,7 +114,10 @@ fn a_new_copy_that_fails_leaves_the_old_one_at_work() {
     assert_eq!(tally.failed(), 0, "{tally:?}");
     assert_eq!(servers(&runner), before);
     fs::remove_file(&trouble).expect("it is there");
-    runner.restart();
+    // A busy machine may not start one in time.
+    wait_for("a restart that is done", || {
+        (runner.tell(&["restart"]).status == Some(0)).then_some(())
+    });
     assert_eq!(runner.stop(), Some(0));
 }
 
@@ -161,10 +164,46 @@ fn too_many_restarts_end_it_with_the_copys_status() {
     let script = format!(
         "import os,socket,time\n\
          s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()\n\
-         time.sleep(0.7); os._exit(7)"
+         time.sleep(1.5); os._exit(7)"
     );
-    let flags = ["-n", "1", "--max-restarts", "2/60s"];
+    let flags = ["-n", "1", "--max-restarts", "1/60s"];
     let mut runner = Runner::start(&flags, &["python3", "-c", &script]);
     let status = wait_for("it gives up", || runner.child.try_wait().expect("a child"));
     assert_eq!(status.code(), Some(7), "{:#?}", runner.said());
+}
+
+#[test]
+fn copies_that_die_during_restarts_lose_no_slot() {
+    let port = free_port();
+    let (script, text) = (threaded(), port.to_string());
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let runner = Runner::start(&["-n", "3"], &command);
+    for round in 0..12 {
+        // The restart may be off, or one be under way: that is not the question here.
+        runner.signal(Signal::HUP);
+        sleep(Duration::from_millis(50 + 37 * (round % 4)));
+        let all = servers(&runner);
+        if let Some(victim) = all.get(usize::try_from(round).unwrap_or(0) % all.len().max(1)) {
+            // It may have ended by itself.
+            let pid = i32::try_from(*victim).ok().and_then(Pid::from_raw);
+            let _ = kill_process(pid.expect("a process"), Signal::KILL);
+        }
+    }
+    wait_for("it comes to rest", || {
+        let outcome = runner.tell(&["restart"]);
+        (outcome.status == Some(0)).then_some(())
+    });
+    wait_for("all slots are filled", || {
+        let before = servers(&runner);
+        sleep(Duration::from_millis(300));
+        (before.len() == 3 && servers(&runner) == before).then_some(())
+    });
+    let load = Load::start(32, local(port), Talk::Http);
+    runner.restart();
+    let tally = load.end();
+    assert_eq!(tally.failed(), 0, "{tally:?} {:#?}", runner.said());
+    let answers: Vec<_> = tally.answers.keys().cloned().collect();
+    assert_eq!(answers, ["0", "1", "2"]);
+    assert_eq!(servers(&runner).len(), 3);
+    assert_eq!(runner.stop(), Some(0));
 }

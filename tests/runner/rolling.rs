@@ -44,6 +44,9 @@ fn is_apart(test: &str) -> bool {
 
 /// Replaces all copies of `command` `times` times under load.
 fn roll(flags: &[&str], command: &[&str], port: u16, talk: Talk, times: usize) -> Tally {
+    // How often a longer run does the same, see benches/rolling-restarts.
+    let factor = std::env::var("REUSEPORT_RESTARTS").ok();
+    let times = factor.and_then(|text| text.parse().ok()).unwrap_or(times);
     let runner = Runner::start(flags, command);
     let load = Load::start(CLIENTS, local(port), talk);
     sleep(Duration::from_millis(300));
@@ -193,6 +196,25 @@ fn node_loses_nothing() {
 }
 
 #[test]
+fn haproxy_loses_nothing() {
+    if !is_apart("rolling::haproxy_loses_nothing") {
+        return;
+    }
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("haproxy.cfg");
+    let text = format!(
+        "defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 5s\n\
+         frontend f\n bind 127.0.0.1:{port}\n\
+         http-request return status 200 content-type text/plain string well\n"
+    );
+    fs::write(&file, text).expect("a file");
+    let command = ["haproxy", "-db", "-f", file.to_str().expect("UTF-8")];
+    let tally = roll(&["-n", "2"], &command, port, Talk::Http, 2);
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+}
+
+#[test]
 fn scaling_up_and_down_loses_nothing() {
     if !is_apart("rolling::scaling_up_and_down_loses_nothing") {
         return;
@@ -272,4 +294,32 @@ fn counts(port: u16) -> Vec<u32> {
         (found.len() == 4).then_some(())
     });
     found.into_values().collect()
+}
+
+#[test]
+fn datagram_sockets_go_with_their_copy() {
+    let port = free_port();
+    let script = format!(
+        "import os,socket\n\
+         s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('127.0.0.1',{port}))\n\
+         while True:\n  d,a=s.recvfrom(100); s.sendto(os.environ['REUSEPORT_SLOT'].encode(),a)"
+    );
+    let runner = Runner::start(&["-n", "2"], &["python3", "-c", &script]);
+    for _ in 0..2 {
+        let mut slots = std::collections::BTreeSet::new();
+        for _ in 0..40 {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+            let limit = Some(Duration::from_secs(5));
+            socket.set_read_timeout(limit).expect("a timeout");
+            socket.send_to(b"who", local(port)).expect("sent");
+            let mut buffer = [0; 8];
+            let length = socket
+                .recv(&mut buffer)
+                .expect("no socket that nobody reads");
+            slots.insert(buffer[..length].to_vec());
+        }
+        assert_eq!(slots.len(), 2);
+        runner.restart();
+    }
+    assert_eq!(runner.stop(), Some(0));
 }

@@ -200,3 +200,81 @@ fn status_shows_the_copies_of_a_group_and_who_does_not_belong() {
     drop(stranger);
     assert_eq!(runner.stop(), Some(0));
 }
+
+#[test]
+fn who_has_taken_the_port_is_said() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = socket.local_addr().expect("an address").port().to_string();
+    let outcome = run(reuseport()
+        .args(["run", "-n", "2", "--port", &port, "--", "python3"])
+        .arg(threaded())
+        .arg(&port));
+    let own = std::process::id();
+    assert_eq!(outcome.status, Some(125), "{outcome:?}");
+    let words = format!("(process {own}, user ");
+    assert!(outcome.stderr.contains(&words), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("without SO_REUSEPORT"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_service_manager_is_told_and_events_can_be_json() {
+    let port = free_port().to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+    manager
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("a timeout");
+    let heard = || {
+        let mut buffer = [0; 256];
+        let length = manager.recv(&mut buffer).expect("a message");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let script = threaded();
+    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let variable = format!("NOTIFY_SOCKET={}", path.display());
+    let runner = Runner::begin_in(&[&variable], &["-n", "2", "--log-format", "json"], &command);
+    let own = runner.child.id();
+    assert_eq!(heard(), format!("READY=1\nMAINPID={own}"));
+    runner.restart();
+    assert_eq!((heard(), heard()), ("RELOADING=1".into(), "READY=1".into()));
+    for line in runner.said() {
+        let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert!(
+            event["event"].is_string() && event["time"].is_number(),
+            "{line}"
+        );
+    }
+    assert_eq!(runner.stop(), Some(0));
+    assert_eq!(heard(), "STOPPING=1");
+}
+
+#[test]
+fn a_copy_may_be_stopped_before_its_replacement_starts() {
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let lock = directory.path().join("lock");
+    // A lock for each slot, as of a server that cannot overlap with itself.
+    let script = format!(
+        "import os,socket,fcntl\n\
+         f=open('{}'+os.environ['REUSEPORT_SLOT'],'w')\n\
+         fcntl.flock(f,fcntl.LOCK_EX|fcntl.LOCK_NB)\n\
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()\n\
+         while True:\n  c,_=s.accept(); c.recv(100); c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()",
+        lock.display()
+    );
+    let command = ["python3", "-c", &script];
+    let runner = Runner::start(&["-n", "2"], &command);
+    assert_eq!(runner.tell(&["restart"]).status, Some(1));
+    assert_eq!(runner.stop(), Some(0));
+    let runner = Runner::start(&["-n", "2", "--stop-first"], &command);
+    let load = crate::load::Load::start(4, local(port), Talk::Http);
+    runner.restart();
+    let tally = load.end();
+    // With another copy there, nothing is lost all the same.
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+    assert_eq!(runner.stop(), Some(0));
+}

@@ -60,6 +60,11 @@ impl Runner {
     }
 
     pub fn begin(flags: &[&str], command: &[&str]) -> Self {
+        Self::begin_in(&[], flags, command)
+    }
+
+    /// The same with more in its environment.
+    pub fn begin_in(variables: &[&str], flags: &[&str], command: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let name = format!("test-{}", directory.path().display());
         let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
@@ -69,6 +74,7 @@ impl Runner {
             .arg("--")
             .args(command)
             .env("XDG_RUNTIME_DIR", directory.path())
+            .envs(variables.iter().filter_map(|one| one.split_once('=')))
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -97,10 +103,11 @@ impl Runner {
 
     /// Waits until it has said `text`.
     pub fn await_line(&self, text: &str) {
-        let has = || self.said().iter().any(|line| line.contains(text));
-        wait_for(&format!("{text}: {:#?}", self.said()), || {
-            has().then_some(())
-        });
+        let has = || {
+            let said = self.said();
+            said.iter().any(|line| line.contains(text))
+        };
+        wait_for(text, || has().then_some(()));
     }
 
     /// A command to it, and what came of it.
