@@ -9,7 +9,10 @@ use super::supervisor::{Supervisor, kill_strays};
 
 /// The shortest and the longest time until a copy that has ended is started again.
 const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The longest where it had served: others need it.
+const SERVED: Duration = Duration::from_secs(1);
 
 /// Who has served for so long has not failed at its start.
 const PROVEN: Duration = Duration::from_secs(10);
@@ -141,7 +144,8 @@ impl Supervisor<'_> {
         }
         slot.restarts += 1;
         slot.hasty = if proven { 0 } else { slot.hasty + 1 };
-        let delay = backoff(slot.hasty, generation);
+        let longest = if was_serving { SERVED } else { LONGEST };
+        let delay = backoff(slot.hasty, longest, generation);
         let now = Instant::now();
         slot.start_at = Some(now + delay);
         slot.failures.push(now);
@@ -180,14 +184,14 @@ impl Supervisor<'_> {
 }
 
 /// How long to wait after copies have failed `hasty` times in a row: twice as long
-/// each time, and not all at the same moment.
-fn backoff(hasty: u32, seed: u64) -> Duration {
+/// each time up to `longest`, and not all at the same moment.
+fn backoff(hasty: u32, longest: Duration, seed: u64) -> Duration {
     if hasty == 0 {
         return Duration::ZERO;
     }
     let time = SHORTEST
         .saturating_mul(1 << (hasty - 1).min(16))
-        .min(LONGEST);
+        .min(longest);
     // From three quarters to five quarters of it.
     let jitter = u32::try_from(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55).unwrap_or(0);
     time * 3 / 4 + time * jitter / 1024
@@ -199,18 +203,21 @@ mod tests {
 
     #[test]
     fn waits_double_and_end_at_the_longest() {
-        assert_eq!(backoff(0, 1), Duration::ZERO);
+        assert_eq!(backoff(0, LONGEST, 1), Duration::ZERO);
         for (hasty, time) in [
             (1, 100),
             (2, 200),
             (5, 1600),
-            (20, 30_000),
-            (u32::MAX, 30_000),
+            (20, 10_000),
+            (u32::MAX, 10_000),
         ] {
             for seed in 0..50 {
                 let time = Duration::from_millis(time);
                 let range = time * 3 / 4..=time * 5 / 4;
-                assert!(range.contains(&backoff(hasty, seed)), "{hasty} {seed}");
+                assert!(
+                    range.contains(&backoff(hasty, LONGEST, seed)),
+                    "{hasty} {seed}"
+                );
             }
         }
     }

@@ -229,8 +229,8 @@ impl Group {
         };
         let order = match self.order.known() {
             Some(order) if foreign == 0 => order,
-            // A copy that has just listened: its socket is on its way to us.
-            _ if foreign == 1 && copies.iter().any(Copy::is_starting) => return Ok(()),
+            // Copies that have just listened: their sockets are on their way to us.
+            _ if foreign > 0 && copies.iter().any(Copy::is_starting) => return Ok(()),
             _ => {
                 self.set(fd, None).map_err(|error| error.to_string())?;
                 return Err(match foreign {
