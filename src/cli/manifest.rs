@@ -6,7 +6,6 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -19,6 +18,7 @@ use super::{answer, status};
 use crate::manifest::{
     self, Advice, Delivery, Error, Injection, Outcome, Source, TemplatePath, join,
 };
+use crate::replace::replace;
 use crate::rules::Assignments;
 use crate::shim::{self, Architecture, NoShim};
 
@@ -154,7 +154,7 @@ impl Files {
         }
         for ((path, source), text) in paths.iter().zip(&sources).zip(&outcome.texts) {
             if source.text != *text {
-                replace(path, text).map_err(|error| fault(path, &error))?;
+                replace(path, text.as_bytes(), 0o644).map_err(|error| fault(path, &error))?;
             }
         }
         Ok(status::DONE)
@@ -233,22 +233,6 @@ fn read(path: &Path) -> Result<Source, Refusal> {
         Refusal::fault(format_args!("{name}:{line}: this is no UTF-8 text"))
     })?;
     Ok(Source { name, text })
-}
-
-/// Puts a new file in the place of the one at `path`, or of what that links to.
-/// Nobody ever sees half of it.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let path = path.canonicalize()?;
-    let old = fs::metadata(&path)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut new = tempfile::NamedTempFile::new_in(directory)?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().set_permissions(old.permissions())?;
-    // Only root can give a file away.
-    let _ = chown(new.path(), Some(old.uid()), Some(old.gid()));
-    new.as_file().sync_all()?;
-    new.persist(&path)?;
-    Ok(())
 }
 
 /// What is said of an outcome, on standard error: the result is on the other.
