@@ -4,28 +4,23 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use rustix::fd::OwnedFd;
-use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
-};
+use rustix::net::netlink::SOCK_DIAG;
 
+use crate::netlink::{
+    NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, Socket, attributes, check, word,
+};
 use crate::process::Protocol;
 
-/// From linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.
+/// From linux/sock_diag.h and linux/inet_diag.h.
 mod number {
-    pub(super) const NLMSG_ERROR: u16 = 2;
-    pub(super) const NLMSG_DONE: u16 = 3;
     pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
-    pub(super) const NLM_F_REQUEST_DUMP: u16 = 0x301;
     pub(super) const INET_DIAG_SKMEMINFO: u16 = 7;
     pub(super) const INET_DIAG_SKV6ONLY: u16 = 11;
     pub(super) const AF_INET: u8 = 2;
     pub(super) const AF_INET6: u8 = 10;
 }
 
-/// The sizes of `nlmsghdr`, `inet_diag_req_v2` and `inet_diag_msg`, in bytes.
-const HEADER: usize = 16;
+/// The sizes of `inet_diag_req_v2` and `inet_diag_msg`, in bytes.
 const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 
@@ -123,26 +118,20 @@ fn dump(
     port: u16,
     mut each: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let fd = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        Some(netlink::SOCK_DIAG),
+    let mut socket = Socket::open(Some(SOCK_DIAG))?;
+    let request = request(family, protocol, states, port)?;
+    socket.send(
+        number::SOCK_DIAG_BY_FAMILY,
+        NLM_F_REQUEST | NLM_F_DUMP,
+        &request,
     )?;
-    ask(&fd, family, protocol, states, port)?;
-    let mut buffer = vec![0; 1 << 16];
     let mut count = 0;
     while count < MOST {
-        let (length, _) = recv(&fd, &mut buffer[..], RecvFlags::empty())?;
-        for (kind, body) in messages(&buffer[..length]) {
+        for (kind, body) in socket.receive()? {
             match kind {
-                number::NLMSG_DONE => return Ok(()),
-                number::NLMSG_ERROR => {
-                    let code = body
-                        .first_chunk()
-                        .map_or(0, |code| i32::from_ne_bytes(*code));
-                    return Err(io::Error::from_raw_os_error(code.saturating_neg()));
-                }
+                NLMSG_DONE => return Ok(()),
+                // One that says nothing of an error ends the dump all the same.
+                NLMSG_ERROR => return check(body),
                 _ => each(body),
             }
             count += 1;
@@ -151,53 +140,16 @@ fn dump(
     Ok(())
 }
 
-fn ask(
-    fd: &OwnedFd,
-    family: u8,
-    protocol: Protocol,
-    states: &[State],
-    port: u16,
-) -> io::Result<()> {
+fn request(family: u8, protocol: Protocol, states: &[State], port: u16) -> io::Result<Vec<u8>> {
     let states: u32 = states.iter().map(|state| 1 << (*state as u8)).sum();
-    let length = u32::try_from(HEADER + REQUEST).map_err(io::Error::other)?;
-    let mut message = length.to_ne_bytes().to_vec();
-    message.extend(number::SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    message.extend(number::NLM_F_REQUEST_DUMP.to_ne_bytes());
-    // The sequence number and the port, which the kernel fills in.
-    message.extend([0; 8]);
     let number = u8::try_from(protocol.number()).map_err(io::Error::other)?;
     let more = 1 << (number::INET_DIAG_SKMEMINFO - 1);
-    message.extend([family, number, more, 0]);
-    message.extend(states.to_ne_bytes());
+    let mut body = vec![family, number, more, 0];
+    body.extend(states.to_ne_bytes());
     // `inet_diag_sockid`, of which the local port is matched.
-    message.extend(port.to_be_bytes());
-    message.resize(HEADER + REQUEST, 0);
-    sendto(
-        fd,
-        &message,
-        SendFlags::empty(),
-        &SocketAddrNetlink::new(0, 0),
-    )?;
-    Ok(())
-}
-
-/// The messages of a datagram: type and body.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::try_from(word(bytes, 0)?).ok()?;
-        let kind = half(bytes, 4)?;
-        let body = bytes.get(HEADER..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
-    })
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+    body.extend(port.to_be_bytes());
+    body.resize(REQUEST, 0);
+    Ok(body)
 }
 
 /// The address at `address` with the port at `port`, both as in the network.
@@ -223,18 +175,12 @@ fn listener(protocol: Protocol, body: &[u8]) -> Option<Listener> {
         limit: word(body, 60)?,
         drops: None,
     };
-    let mut attributes = body.get(MESSAGE..).unwrap_or_default();
-    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
-        let Some(value) = attributes.get(4..length.into()) else {
-            break;
-        };
+    for (kind, value) in attributes(body.get(MESSAGE..).unwrap_or_default()) {
         match kind {
             number::INET_DIAG_SKMEMINFO => found.drops = word(value, 32),
             number::INET_DIAG_SKV6ONLY => found.is_v6_only = value.first() == Some(&1),
             _ => {}
         }
-        let next = usize::from(length).next_multiple_of(4);
-        attributes = attributes.get(next..).unwrap_or_default();
     }
     // A UDP socket that has no port yet takes nothing.
     (found.address.port() != 0).then_some(found)
@@ -251,7 +197,8 @@ fn connection(body: &[u8]) -> Option<Connection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::net::{bind, listen, socket, sockopt};
+    use rustix::fd::OwnedFd;
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 
     fn inode(fd: &OwnedFd) -> u64 {
         rustix::fs::fstat(fd).expect("a socket").st_ino
