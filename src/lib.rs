@@ -15,6 +15,7 @@ pub mod image;
 pub mod live;
 pub mod manifest;
 pub mod mount;
+mod nearness;
 mod netlink;
 pub mod preload;
 pub mod process;

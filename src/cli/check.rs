@@ -22,6 +22,7 @@ use crate::image::check::check;
 use crate::image::contents::Picture;
 use crate::image::registry::Client;
 use crate::image::{Platform, Reference};
+use crate::nearness;
 use crate::program::{Broken, Code, Credentials, Judge, Judgement, Lookup, NotFound, Root};
 use crate::shim::{self, Architecture};
 
@@ -276,7 +277,6 @@ fn judge<'a>(root: &'a Root, environment: &'a Environment, directory: &'a Path) 
 
 /// Adds names from PATH that are near one that was not found there.
 fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
-    const MOST: usize = 3;
     let Some(Broken::NotFound(NotFound::NotInPath(name))) = &judgement.chain.broken else {
         return;
     };
@@ -290,16 +290,8 @@ fn suggest(judgement: &mut Judgement, root: &Root, environment: &Environment) {
         .flatten()
         .flatten()
         .map(|entry| entry.file_name());
-    let distance = |one: &str| strsim::damerau_levenshtein(one, &name);
-    let mut near: Vec<(usize, String)> = names
-        .map(|one| one.to_string_lossy().into_owned())
-        .filter(|one| one.len().abs_diff(name.len()) <= 2)
-        .map(|one| (distance(&one), one))
-        .filter(|(distance, _)| *distance <= 2)
-        .collect();
-    near.sort();
-    near.dedup();
-    let near: Vec<_> = near.into_iter().take(MOST).map(|(_, name)| name).collect();
+    let names = names.map(|one| one.to_string_lossy().into_owned());
+    let near = nearness::near(&name, names);
     if let Some(finding) = judgement
         .findings
         .iter_mut()

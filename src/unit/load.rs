@@ -1,6 +1,6 @@
 //! Finding a unit and its drop-ins, see systemd.unit(5), "Unit File Load Path".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::syntax::{self, Line};
 use super::{Error, dropin};
+use crate::nearness;
 use crate::program::Root;
 
 /// Where units lie, best first, and where ours are put.
@@ -320,19 +321,12 @@ fn entries(root: &Root, directory: &Path) -> Vec<OsString> {
 
 /// Names of units that are near `name`.
 fn near(root: &Root, paths: &Paths, name: &str) -> Vec<String> {
-    const MOST: usize = 3;
-    let all: BTreeSet<String> = paths
-        .directories
-        .iter()
+    let directories = paths.directories.iter();
+    let all = directories
         .flat_map(|directory| entries(root, directory))
         .filter_map(|name| name.into_string().ok())
-        .filter(|one| one.ends_with(".service"))
-        .collect();
-    let distance = |one: &String| strsim::damerau_levenshtein(one, name);
-    let mut near: Vec<(usize, String)> = all.into_iter().map(|one| (distance(&one), one)).collect();
-    near.retain(|(distance, _)| *distance <= 2);
-    near.sort();
-    near.into_iter().take(MOST).map(|(_, name)| name).collect()
+        .filter(|one| one.ends_with(".service"));
+    nearness::near(name, all)
 }
 
 #[cfg(test)]
