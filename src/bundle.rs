@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::image::edit::environment;
 use crate::image::json::Document;
-use crate::image::layer::SHIM;
+use crate::image::layer::{SHIM, SHIM_DIRECTORY};
 use crate::preload::LD_PRELOAD;
 use crate::program::{Credentials, Judge, Judgement, Lookup, Root, Shims};
 use crate::rules::Assignments;
@@ -226,15 +226,9 @@ impl Bundle {
     }
 }
 
-/// The directory of the shim in the container.
-fn destination() -> &'static str {
-    SHIM.rsplit_once('/')
-        .map_or(SHIM, |(directory, _)| directory)
-}
-
 fn is_at_our_place(mount: &Value) -> bool {
     let path = mount["destination"].as_str().unwrap_or_default();
-    path.trim_end_matches('/') == destination()
+    path.trim_end_matches('/') == SHIM_DIRECTORY
 }
 
 fn is_our_mount(mount: &Value) -> bool {
@@ -266,7 +260,7 @@ fn inject(base: &Value, shim: &Path, rules: &Assignments, first: &[OsString]) ->
     environment::inject(list(&mut new["process"], "env"), rules, first);
     let source = shim.parent().unwrap_or(Path::new("/"));
     list(&mut new, "mounts").push(json!({
-        "destination": destination(),
+        "destination": SHIM_DIRECTORY,
         "type": "bind",
         "source": source.to_string_lossy(),
         "options": ["bind", "ro", "nosuid", "nodev"],

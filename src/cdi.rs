@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::image::layer::SHIM;
+use crate::image::layer::{SHIM, SHIM_DIRECTORY};
 use crate::preload::LD_PRELOAD;
 use crate::rules::Assignments;
 
@@ -44,9 +44,6 @@ pub fn is_name(name: &str) -> bool {
 /// Version 0.3.0, which older engines accept too: so each device carries the
 /// whole edit.
 pub fn specification(host: &Path, devices: &[Device]) -> Value {
-    let directory = SHIM
-        .rsplit_once('/')
-        .map_or(SHIM, |(directory, _)| directory);
     let device = |name: &str, rules: &Assignments| {
         let variables = rules.iter();
         let variables = variables
@@ -61,7 +58,7 @@ pub fn specification(host: &Path, devices: &[Device]) -> Value {
                 "env": env,
                 "mounts": [{
                     "hostPath": host.to_string_lossy(),
-                    "containerPath": directory,
+                    "containerPath": SHIM_DIRECTORY,
                     "options": ["bind", "ro", "nosuid", "nodev"],
                 }],
             },

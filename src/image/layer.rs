@@ -12,6 +12,9 @@ use crate::shim;
 /// parent is altered, and no link is followed.
 pub const SHIM: &str = "/.reuseport/libreuseport.so";
 
+/// That folder.
+pub const SHIM_DIRECTORY: &str = "/.reuseport";
+
 /// The folder and the file as the layer names them.
 const DIRECTORY: &str = ".reuseport/";
 const FILE: &str = ".reuseport/libreuseport.so";

@@ -23,10 +23,8 @@ use rustix::mount::{
 use rustix::process::{chdir, pivot_root};
 
 use super::{Refusal, isolation};
+use crate::image::layer::SHIM_DIRECTORY;
 use table::{Mount, Treatment};
-
-/// Where the shim lies for the copies alone.
-pub(super) const SHIM_DIRECTORY: &str = "/.reuseport";
 
 /// A directory of root's that all may write. In a user namespace only the upmost
 /// directory of an overlay can be so: below, those of others cannot be copied.

@@ -1,10 +1,7 @@
 //! The names under which the shim stands in manifests. What bears them is ours.
 
-/// Where the shim is mounted in every container.
-pub(super) const DIRECTORY: &str = "/.reuseport";
-
-/// Its entry in `LD_PRELOAD`.
-pub(super) const ENTRY: &str = "/.reuseport/libreuseport.so";
+/// Where the shim is mounted in every container, and its entry in `LD_PRELOAD`.
+pub(super) use crate::image::layer::{SHIM as ENTRY, SHIM_DIRECTORY as DIRECTORY};
 
 /// That entry behind others, and before them.
 pub(super) const ENTRY_LAST: &str = ":/.reuseport/libreuseport.so";
