@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::engine;
-use super::image::{self, Output, Read, Refusal, SUFFIX, Transport};
+use super::image::{self, Output, Read, Refusal, Transport};
 use super::manifest::{self, Files};
 use super::unit::{self, UnitFlags};
 use crate::bundle;
@@ -125,26 +125,13 @@ fn restore(
 
 /// Where the result goes.
 fn destination(read: &Read, output: &Output, new: &Content) -> Result<Reference, Refusal> {
-    let source = &read.reference;
-    if output.in_place {
-        return Ok(source.clone());
-    }
-    if let Some(tag) = &output.tag {
-        return image::named(tag, source);
-    }
-    let ask = |why: &str| {
-        Err(Refusal::fault(format_args!(
-            "{source}: {why}: name the result with -t DEST, or give --in-place"
-        )))
-    };
-    let tag = read.tag.as_deref().and_then(|tag| tag.strip_suffix(SUFFIX));
-    let Some(tag) = tag.filter(|tag| !tag.is_empty()) else {
-        return ask("its tag does not end with -reuseport");
-    };
-    let destination = source.with_tag(tag);
-    let current = store::create(&destination, &read.client)?.current()?;
-    if current.is_some() && current.as_ref() != image::digest(new) {
-        return ask(&format!("{destination} is there, and is another image"));
-    }
-    Ok(destination)
+    image::ejected_to(
+        &read.reference,
+        read.tag.as_deref(),
+        output,
+        |destination| {
+            let current = store::create(destination, &read.client)?.current()?;
+            Ok(current.is_some() && current.as_ref() != image::digest(new))
+        },
+    )
 }

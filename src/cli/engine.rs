@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::digest_file::DigestFile;
-use super::image::{self, Output, Refusal, SUFFIX};
+use super::image::{self, Output, Refusal};
 use super::progress::progress;
 use super::report::{findings_json, write_findings, write_verdict};
 use crate::finding::Verdict;
@@ -283,27 +283,8 @@ fn eject_to(
     base: Option<&Inspected>,
     output: &Output,
 ) -> Result<Reference, Refusal> {
-    if output.in_place {
-        return Ok(source.clone());
-    }
-    if let Some(tag) = &output.tag {
-        return image::named(tag, source);
-    }
-    let ask = |why: &str| {
-        Err(Refusal::fault(format_args!(
-            "{source}: {why}: name the result with -t DEST, or give --in-place"
-        )))
-    };
-    let tag = name
-        .tag_or_latest()
-        .and_then(|tag| tag.strip_suffix(SUFFIX));
-    let Some(tag) = tag.filter(|tag| !tag.is_empty()) else {
-        return ask("its tag does not end with -reuseport");
-    };
-    let destination = source.with_tag(tag);
-    let current = engine.inspect(&placed(engine, source, image, &destination))?;
-    if current.is_some_and(|current| base.is_none_or(|base| base.id != current.id)) {
-        return ask(&format!("{destination} is there, and is another image"));
-    }
-    Ok(destination)
+    image::ejected_to(source, name.tag_or_latest(), output, |destination| {
+        let current = engine.inspect(&placed(engine, source, image, destination))?;
+        Ok(current.is_some_and(|current| base.is_none_or(|base| base.id != current.id)))
+    })
 }

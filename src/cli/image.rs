@@ -232,6 +232,36 @@ pub(super) fn named(tag: &str, source: &Reference) -> Result<Reference, Refusal>
     parse(&in_store)
 }
 
+/// Where the result of eject goes: to the tag of `source` without its ending, unless
+/// `is_taken` says that another image has that name.
+pub(super) fn ejected_to(
+    source: &Reference,
+    tag: Option<&str>,
+    output: &Output,
+    is_taken: impl FnOnce(&Reference) -> Result<bool, Refusal>,
+) -> Result<Reference, Refusal> {
+    if output.in_place {
+        return Ok(source.clone());
+    }
+    if let Some(tag) = &output.tag {
+        return named(tag, source);
+    }
+    let ask = |why: &str| {
+        Err(Refusal::fault(format_args!(
+            "{source}: {why}: name the result with -t DEST, or give --in-place"
+        )))
+    };
+    let tag = tag.and_then(|tag| tag.strip_suffix(SUFFIX));
+    let Some(tag) = tag.filter(|tag| !tag.is_empty()) else {
+        return ask("its tag does not end with -reuseport");
+    };
+    let destination = source.with_tag(tag);
+    if is_taken(&destination)? {
+        return ask(&format!("{destination} is there, and is another image"));
+    }
+    Ok(destination)
+}
+
 /// Refuses to write an index where only an image has a place.
 pub(super) fn check_place(destination: &Reference, content: &Content) -> Result<(), Refusal> {
     let takes_one = matches!(
