@@ -267,6 +267,10 @@ fn images_are_small_and_serve_in_other_builds_and_as_an_init_container() {
         output(&mut engine.run(&init)),
         "/.reuseport/libreuseport.so\n"
     );
+    // As manifests have it: `command`, which takes the entrypoint's place.
+    let version = ["--rm", "--entrypoint", "reuseport", "localhost/own:cli"];
+    let mut named = engine.run(&version);
+    output(named.arg("--version"));
     let preload = "LD_PRELOAD=/.reuseport/libreuseport.so";
     for _ in 0..2 {
         let flags = [
