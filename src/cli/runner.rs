@@ -107,7 +107,7 @@ fn ready(text: &str) -> Result<Ready, String> {
 }
 
 /// A time: `10s`, `500ms`, `2m`; a number alone is seconds.
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     const LONGEST: f64 = 86_400.0;
     let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
         Some(at) => text.split_at(at),

@@ -8,4 +8,5 @@ mod failures;
 mod load;
 mod rolling;
 mod start;
+mod status;
 mod supervised;

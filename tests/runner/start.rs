@@ -160,48 +160,6 @@ fn hup_restarts_and_usr1_tells_the_state() {
 }
 
 #[test]
-fn status_shows_the_copies_of_a_group_and_who_does_not_belong() {
-    let port = free_port();
-    let script = threaded();
-    let text = port.to_string();
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
-    let runner = Runner::start(&["-n", "2"], &command);
-    let look = |words: &[&str]| {
-        let mut command = reuseport();
-        command.env("XDG_RUNTIME_DIR", runner.directory.path());
-        let outcome = run(command.arg("status").args(words).arg("--json"));
-        assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""));
-        let all: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-        all[0].clone()
-    };
-    for words in [&[text.as_str()][..], &[&runner.name]] {
-        let group = look(words);
-        assert_eq!(group["port"], port);
-        let members = group["members"].as_array().expect("members");
-        let mut slots: Vec<_> = members.iter().map(|one| one["slot"].as_u64()).collect();
-        slots.sort_unstable();
-        assert_eq!(slots, [Some(0), Some(1)], "{group:#}");
-        assert!(members.iter().all(|one| one["state"] == "serving"));
-        // The server alone, and not the runner that holds its socket.
-        let pids = members.iter().map(|one| one["pids"].as_array());
-        assert!(pids.flatten().all(|pids| pids.len() == 1), "{group:#}");
-        assert_eq!(group["warnings"], serde_json::json!([]));
-    }
-    let stranger = crate::supervised::Plain::start(&command);
-    let group = wait_for("the stranger joins", || {
-        let group = look(&[&text]);
-        let count = group["members"].as_array().expect("members").len();
-        (count == 3).then_some(group)
-    });
-    assert_eq!(group["warnings"][0]["code"], "stranger", "{group:#}");
-    // It is not steered then, and says so.
-    runner.restart();
-    runner.await_line("one of its sockets is not a copy's");
-    drop(stranger);
-    assert_eq!(runner.stop(), Some(0));
-}
-
-#[test]
 fn who_has_taken_the_port_is_said() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = socket.local_addr().expect("an address").port().to_string();
