@@ -17,6 +17,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::live::{bytes, pairs};
@@ -39,6 +40,8 @@ pub(super) struct Order {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Those of ours that it is not to have.
     pub(super) removed: Vec<String>,
+    /// The only CPU that it is to run on.
+    pub(super) cpu: Option<usize>,
 }
 
 /// Acts as a keeper where `arguments` say so, and gives the exit status.
@@ -106,6 +109,11 @@ fn keep() -> io::Result<()> {
 }
 
 fn start(order: &Order) -> io::Result<Pid> {
+    if let Some(cpu) = order.cpu {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        sched_setaffinity(None, &set)?;
+    }
     let mut arguments = order.arguments.iter();
     let mut command = Command::new(&order.program);
     command

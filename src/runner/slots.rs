@@ -148,6 +148,7 @@ impl Supervisor<'_> {
                     Look::Quiet => {}
                     Look::Late(left) => {
                         let slot = copy.slot;
+                        self.counts.late += left as u64;
                         let text = format!("{left} connections are left after --drain-timeout");
                         self.say("late", Some(slot), text);
                     }
@@ -317,6 +318,7 @@ impl Supervisor<'_> {
             slot.keys = keys;
         }
         self.steer();
+        self.give_orphans(slot);
         self.say("ready", Some(slot), text);
     }
 }

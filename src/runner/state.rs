@@ -35,6 +35,7 @@ impl Supervisor<'_> {
             "slots": self.slots.len(),
             "restarting": self.roll.is_some(),
             "failures": restarts,
+            "orphaned": {"held": self.orphans.len(), "given": self.counts.given, "lost": self.counts.lost},
             "copies": copies.collect::<Value>(),
             "groups": groups.collect::<Value>(),
         })

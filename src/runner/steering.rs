@@ -1,10 +1,12 @@
 //! Steering: which members of each group get new connections.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use super::Plan;
 use super::attach;
 use super::copy::{Copy, Held, migrates};
 use super::group::{Key, Order};
@@ -103,12 +105,9 @@ impl Supervisor<'_> {
     /// Makes each group's program what the copies' phases ask for.
     pub(super) fn steer(&mut self) {
         let all = sockets::listeners(Protocol::Tcp);
-        for key in self
-            .copies
-            .iter()
-            .flat_map(|copy| &copy.held)
-            .map(|one| one.key)
-        {
+        let orphans = || self.orphans.iter().map(|orphan| &orphan.held);
+        let held = self.copies.iter().flat_map(|copy| &copy.held);
+        for key in held.chain(orphans()).map(|one| one.key) {
             if !self.groups.iter().any(|group| group.key == key) {
                 self.groups.push(Group {
                     key,
@@ -121,13 +120,14 @@ impl Supervisor<'_> {
         }
         let copies = &self.copies;
         self.groups.retain(|group| {
-            let mut held = copies.iter().flat_map(|copy| &copy.held);
-            held.any(|one| one.key == group.key)
+            let held = copies.iter().flat_map(|copy| &copy.held);
+            held.chain(orphans()).any(|one| one.key == group.key)
         });
+        let orphans: Vec<&Held> = orphans().collect();
         let mut unsteered = Vec::new();
         for group in &mut self.groups {
             let outcome = match &all {
-                Ok(all) => group.apply(all, copies, self.plan.steer, self.is_opening),
+                Ok(all) => group.apply(all, copies, &orphans, &self.plan, self.is_opening),
                 Err(error) => Err(format!("the kernel does not list its sockets: {error}")),
             };
             group.is_steered = outcome.is_ok();
@@ -202,7 +202,8 @@ impl Group {
         &mut self,
         all: &[Listener],
         copies: &[Copy],
-        steer: Steer,
+        orphans: &[&Held],
+        plan: &Plan,
         is_opening: bool,
     ) -> Result<(), String> {
         let joined: Vec<u64> = all
@@ -216,13 +217,15 @@ impl Group {
                 .iter()
                 .find(|copy| copy.held.iter().any(|held| held.inode == inode))
         };
+        let is_orphan = |inode: u64| orphans.iter().any(|one| one.inode == inode);
         let foreign = joined
             .iter()
-            .filter(|inode| owner(**inode).is_none())
+            .filter(|inode| owner(**inode).is_none() && !is_orphan(**inode))
             .count();
         let member = copies
             .iter()
             .flat_map(|copy| &copy.held)
+            .chain(orphans.iter().copied())
             .find(|held| held.key == self.key && held.fd.is_some() && joined.contains(&held.inode));
         let Some(fd) = member.and_then(|held| held.fd.as_ref()) else {
             return Ok(());
@@ -240,16 +243,32 @@ impl Group {
                 });
             }
         };
-        let is_in_service = |inode: &u64| owner(*inode).is_some_and(Copy::is_serving);
+        let serves = |inode: &u64| owner(*inode).is_some_and(Copy::is_serving);
+        // Where nobody serves, what comes waits for the next copy.
+        let is_any = order.iter().any(serves);
+        let is_in_service = |inode: &u64| serves(inode) || (!is_any && is_orphan(*inode));
         let left_out: Vec<usize> = (0..order.len())
             .filter(|&index| !is_in_service(&order[index]))
             .collect();
         // Who listens next gets the number after the last, which is not chosen.
         let is_awaited = is_opening || copies.iter().any(Copy::is_starting);
-        let program = if left_out.is_empty() && !is_awaited && steer == Steer::Hash {
+        let program = if left_out.is_empty() && !is_awaited && plan.steer == Steer::Hash {
             None
         } else {
-            program::spread(steer, order.len(), &left_out)
+            program::spread(plan.steer, order.len(), &left_out)
+        };
+        let program = match program {
+            Some(program) if plan.steer == Steer::Cpu && !plan.cpus.is_empty() => {
+                let mut own: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+                for (index, inode) in order.iter().enumerate() {
+                    let copy = owner(*inode).filter(|copy| copy.is_serving());
+                    if let Some(cpu) = copy.and_then(|copy| plan.cpu(copy.slot)) {
+                        own.entry(cpu).or_default().push(index);
+                    }
+                }
+                Some(program::with_cpus(&program, &own))
+            }
+            program => program,
         };
         let probes = copies.iter().filter_map(|copy| {
             let port = copy.probe.as_ref()?.port;

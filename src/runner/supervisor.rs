@@ -11,8 +11,11 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_
 
 use super::control::{self, Control, Request, Wanted};
 use super::copy::{Copy, Word};
+use super::endpoint::Endpoint;
 use super::event::Event;
+use super::metrics::Counts;
 use super::notify::{self, Manager};
+use super::orphans::Orphan;
 use super::roll::Roll;
 use super::signals::{self, Signals};
 use super::slots::Slot;
@@ -39,6 +42,10 @@ pub(super) struct Supervisor<'a> {
     pub(super) ending: Option<Ending>,
     pub(super) control: Control,
     pub(super) manager: Manager,
+    endpoint: Option<Endpoint>,
+    pub(super) counts: Counts,
+    /// Listeners of copies that have died, kept for the next one.
+    pub(super) orphans: Vec<Orphan>,
     /// How many copies have been started.
     pub(super) generation: u64,
     /// Whether every slot has had a copy that was ready.
@@ -63,6 +70,7 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         let written = crate::replace::replace(path, text.as_bytes(), 0o644);
         written.map_err(|error| Error::io(&path.display().to_string(), error))?;
     }
+    let endpoint = plan.metrics.as_ref().map(Endpoint::open).transpose()?;
     let pid_file = plan.pid_file.clone();
     let manager = Manager::from_environment();
     let mut supervisor = Supervisor {
@@ -74,6 +82,9 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         roll: None,
         ending: None,
         control,
+        endpoint,
+        counts: Counts::default(),
+        orphans: Vec::new(),
         generation: 0,
         is_up: false,
         is_opening: false,
@@ -81,6 +92,7 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         next_watchdog: manager.watchdog.map(|_| Instant::now()),
         manager,
     };
+    supervisor.say_where_metrics_are();
     let status = supervisor.serve();
     // Nobody is left but strays of keepers that were killed.
     kill_strays(&[]);
@@ -97,6 +109,17 @@ impl Supervisor<'_> {
             slot,
             message,
         });
+    }
+
+    fn say_where_metrics_are(&mut self) {
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
+        let mut text = format!("metrics at {}", endpoint.address);
+        if endpoint.is_open_to_others() {
+            text.push_str("; warning: whoever reaches that address may read them");
+        }
+        self.say("metrics", None, text);
     }
 
     fn serve(&mut self) -> u8 {
@@ -117,7 +140,7 @@ impl Supervisor<'_> {
     /// Does what is due. Gives when there is more to do.
     fn advance(&mut self) -> Option<Instant> {
         while self.go_on_rolling() {}
-        let mut next = [None; 3];
+        let mut next = [None; 5];
         if self.ending.is_none() {
             next[0] = self.fill_slots();
         } else {
@@ -138,6 +161,8 @@ impl Supervisor<'_> {
             }
             next[2] = self.next_watchdog;
         }
+        next[3] = self.endpoint.as_ref().and_then(Endpoint::next);
+        next[4] = self.drop_orphans();
         next.into_iter().flatten().min()
     }
 
@@ -177,9 +202,11 @@ impl Supervisor<'_> {
             fds.push(copy.door.fd());
             fds.extend(copy.notify.as_ref().map(std::os::fd::AsFd::as_fd));
         }
+        let more: Vec<_> = self.endpoint.iter().flat_map(Endpoint::fds).collect();
         let mut fds: Vec<PollFd<'_>> = fds
             .iter()
             .map(|fd| PollFd::new(fd, PollFlags::IN))
+            .chain(more.iter().map(|(fd, flags)| PollFd::new(fd, *flags)))
             .collect();
         match poll(&mut fds, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -226,6 +253,10 @@ impl Supervisor<'_> {
             self.obey(client, request);
         }
         self.control.tidy();
+        if let Some(mut endpoint) = self.endpoint.take() {
+            endpoint.serve(|| self.metrics());
+            self.endpoint = Some(endpoint);
+        }
     }
 
     fn obey(&mut self, client: usize, request: Request) {
@@ -247,11 +278,14 @@ impl Supervisor<'_> {
                 }
             }
             Request::Scale(count) => {
-                let why = if count == 0 || count > super::MOST_COPIES {
-                    Some(format!(
-                        "the number of copies is from 1 to {}",
-                        super::MOST_COPIES
-                    ))
+                let most = self.plan.most();
+                let why = if count == 0 || count > most {
+                    let why = if self.plan.cpus.is_empty() {
+                        ""
+                    } else {
+                        ", one a CPU (--pin)"
+                    };
+                    Some(format!("the number of copies is from 1 to {most}{why}"))
                 } else if self.ending.is_some() || self.roll.is_some() || !self.is_up {
                     Some("the runner is starting, restarting or ending".to_owned())
                 } else {

@@ -15,7 +15,7 @@ fn kill(pid: u32) {
 }
 
 /// The servers below the runner.
-fn servers(runner: &Runner) -> Vec<u32> {
+pub fn servers(runner: &Runner) -> Vec<u32> {
     let all = runner.processes().into_iter();
     all.filter(|pid| command_line(*pid).is_some_and(|line| line.contains("threaded.py")))
         .collect()

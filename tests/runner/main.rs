@@ -6,7 +6,9 @@ mod support;
 
 mod failures;
 mod load;
+mod orphans;
 mod rolling;
+mod service;
 mod start;
 mod status;
 mod supervised;

@@ -13,15 +13,20 @@ const CLIENTS: usize = 64;
 
 /// Runs this test again in a network namespace of its own, where that is permitted:
 /// with a setting of its own, and no strangers. Whether this is the place to be.
-fn is_apart(test: &str) -> bool {
+pub fn is_apart(test: &str) -> bool {
+    is_apart_with(test, "0")
+}
+
+/// The same with this value of `net.ipv4.tcp_migrate_req`.
+pub fn is_apart_with(test: &str, migrate: &str) -> bool {
     const MARK: &str = "REUSEPORT_TEST_APART";
     if std::env::var_os(MARK).is_some() {
-        let _ = fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "0");
+        let _ = fs::write("/proc/sys/net/ipv4/tcp_migrate_req", migrate);
         return true;
     }
     if !is_root() {
         skip(test, "a network namespace of its own needs root");
-        return true;
+        return migrate == "0";
     }
     let script = "ip link set lo up 2>/dev/null || ifconfig lo up; exec \"$@\"";
     let own = std::env::current_exe().expect("this test");

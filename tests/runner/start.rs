@@ -23,6 +23,7 @@ fn bad_input_is_said_before_anything_starts() {
         (&["-n", "2", "--max-restarts", "5"], "5/60s"),
         (&["-n", "2", "--name", "../x"], "give up to 64 letters"),
         (&["--kill-after", "2s"], "--copies"),
+        (&["-n", "1024", "--pin"], "--pin: 1024 copies"),
     ] {
         let outcome = run(reuseport()
             .arg("run")
@@ -178,39 +179,6 @@ fn who_has_taken_the_port_is_said() {
 }
 
 #[test]
-fn a_service_manager_is_told_and_events_can_be_json() {
-    let port = free_port().to_string();
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("notify");
-    let manager = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
-    manager
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("a timeout");
-    let heard = || {
-        let mut buffer = [0; 256];
-        let length = manager.recv(&mut buffer).expect("a message");
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
-    };
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
-    let variable = format!("NOTIFY_SOCKET={}", path.display());
-    let runner = Runner::begin_in(&[&variable], &["-n", "2", "--log-format", "json"], &command);
-    let own = runner.child.id();
-    assert_eq!(heard(), format!("READY=1\nMAINPID={own}"));
-    runner.restart();
-    assert_eq!((heard(), heard()), ("RELOADING=1".into(), "READY=1".into()));
-    for line in runner.said() {
-        let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert!(
-            event["event"].is_string() && event["time"].is_number(),
-            "{line}"
-        );
-    }
-    assert_eq!(runner.stop(), Some(0));
-    assert_eq!(heard(), "STOPPING=1");
-}
-
-#[test]
 fn a_copy_may_be_stopped_before_its_replacement_starts() {
     let port = free_port();
     let directory = tempfile::tempdir().expect("a directory");
@@ -234,5 +202,54 @@ fn a_copy_may_be_stopped_before_its_replacement_starts() {
     let tally = load.end();
     // With another copy there, nothing is lost all the same.
     assert_eq!(tally.failed(), 0, "{tally:?}");
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_pinned_copy_gets_what_comes_in_on_its_cpu() {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let set = sched_getaffinity(None).expect("the CPUs");
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect();
+    let port = free_port();
+    let (script, text) = (threaded(), port.to_string());
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let count = cpus.len().min(4);
+    let runner = Runner::start(&["-n", &count.to_string(), "--pin"], &command);
+    for _ in 0..2 {
+        for (slot, cpu) in cpus.iter().take(count).enumerate() {
+            // What this thread sends to lo comes in where it runs.
+            let answers: Vec<String> = std::thread::scope(|scope| {
+                let ask = || {
+                    let mut own = CpuSet::new();
+                    own.set(*cpu);
+                    sched_setaffinity(None, &own).expect("a CPU of ours");
+                    (0..8)
+                        .map(|_| ask(local(port), Talk::Http).expect("an answer"))
+                        .collect()
+                };
+                scope.spawn(ask).join().expect("a client")
+            });
+            assert_eq!(answers, vec![slot.to_string(); 8]);
+        }
+        runner.restart();
+    }
+    let pinned = runner.processes().into_iter().filter_map(|pid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let name = text.lines().next()?.ends_with("python3");
+        let list = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        name.then(|| list.trim().to_owned())
+    });
+    let mut pinned: Vec<String> = pinned.collect();
+    pinned.sort_unstable();
+    let mut expected: Vec<String> = cpus.iter().take(count).map(usize::to_string).collect();
+    expected.sort_unstable();
+    assert_eq!(pinned, expected);
+    let outcome = runner.tell(&["scale", "1024"]);
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("one a CPU"), "{outcome:?}");
     assert_eq!(runner.stop(), Some(0));
 }
