@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 
 use super::control::{self, Control, Request, Wanted};
-use super::copy::{Copy, Word};
+use super::copy::{Copy, Held, Word};
 use super::endpoint::Endpoint;
 use super::event::Event;
 use super::metrics::Counts;
@@ -46,6 +46,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) counts: Counts,
     /// Listeners of copies that have died, kept for the next one.
     pub(super) orphans: Vec<Orphan>,
+    /// A listener that is being closed.
+    pub(super) closing: Option<Held>,
     /// How many copies have been started.
     pub(super) generation: u64,
     /// Whether every slot has had a copy that was ready.
@@ -85,6 +87,7 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         endpoint,
         counts: Counts::default(),
         orphans: Vec::new(),
+        closing: None,
         generation: 0,
         is_up: false,
         is_opening: false,

@@ -11,4 +11,5 @@ mod rolling;
 mod service;
 mod start;
 mod status;
+mod storm;
 mod supervised;
