@@ -1,5 +1,6 @@
 //! Copies that are killed all the time.
 
+use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -36,10 +37,23 @@ fn copies_killed_all_the_time_lose_only_what_they_held() {
     let runner = Runner::start(&["-n", &COPIES.to_string(), "--ready", "http=/"], &command);
     let load = Load::start(CLIENTS, local(port), Talk::Http);
     let (start, mut killed) = (Instant::now(), 0);
+    let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     while start.elapsed() < Duration::from_secs(time) {
         sleep(Duration::from_millis(100));
+        // Those who are there for the third time serve.
         let all = servers(&runner);
-        let victim = all[killed * 7 % all.len()];
+        seen.retain(|pid, _| all.contains(pid));
+        for pid in all {
+            *seen.entry(pid).or_insert(0) += 1;
+        }
+        let old: Vec<u32> = seen
+            .iter()
+            .filter(|(_, times)| **times > 2)
+            .map(|(pid, _)| *pid)
+            .collect();
+        let Some(&victim) = old.get(killed * 7 % old.len().max(1)) else {
+            continue;
+        };
         let pid = i32::try_from(victim).ok().and_then(Pid::from_raw);
         // It may have been one that ends.
         killed += usize::from(kill_process(pid.expect("a process"), Signal::KILL).is_ok());
