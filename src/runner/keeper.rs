@@ -5,6 +5,8 @@
 //! input closes and it kills them all. Through that socket it is told what to do, a
 //! line each, and says what happens.
 
+#![allow(unsafe_code, reason = "prctl(2) between fork and exec")]
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -16,7 +18,10 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper,
+    set_parent_process_death_signal, wait,
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
@@ -125,9 +130,13 @@ fn start(order: &Order) -> io::Result<Pid> {
         command.env_remove(name);
     }
     let environment = order.environment.iter();
-    let child = command
-        .envs(environment.map(|(name, value)| (name, value)))
-        .spawn()?;
+    command.envs(environment.map(|(name, value)| (name, value)));
+    // Where this process is killed at the same moment as the runner; it does not
+    // reach who the server starts.
+    let die_with_keeper = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: prctl(2) alone is called between fork and exec.
+    unsafe { command.pre_exec(die_with_keeper) };
+    let child = command.spawn()?;
     Ok(Pid::from_child(&child))
 }
 

@@ -272,9 +272,10 @@ impl Group {
             return Ok(());
         };
         let order = match self.order.known() {
-            Some(order) if foreign == 0 => order,
-            // Copies that have just listened: their sockets are on their way to us.
-            _ if foreign > 0 && copies.iter().any(Copy::is_starting) => return Ok(()),
+            // Those of copies that have just listened are on their way to us, and
+            // left out.
+            Some(order) if foreign == 0 || copies.iter().any(Copy::is_starting) => order,
+            None if foreign > 0 && copies.iter().any(Copy::is_starting) => return Ok(()),
             _ => {
                 self.set(fd, None).map_err(|error| error.to_string())?;
                 return Err(match foreign {

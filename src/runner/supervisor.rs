@@ -21,7 +21,7 @@ use super::signals::{self, Signals};
 use super::slots::Slot;
 use super::steering::Group;
 use super::{Error, Plan};
-use crate::process;
+use crate::process::{self, Protocol};
 
 /// How long the last copy may have connections when the runner ends.
 const LAST: Duration = Duration::from_secs(1);
@@ -183,6 +183,9 @@ impl Supervisor<'_> {
             self.is_up = true;
             let count = self.slots.len();
             self.say("up", None, format!("{count} copies serve"));
+            if let Some(text) = self.prospect() {
+                self.say("prospect", None, text.to_owned());
+            }
             self.manager
                 .say(&format!("READY=1\nMAINPID={}", std::process::id()));
         }
@@ -190,6 +193,20 @@ impl Supervisor<'_> {
             let text = format!("{} copies serve", self.slots.len());
             self.control.answer_all(Wanted::Scale, 0, &text);
         }
+    }
+
+    /// What a restart will do; where something cannot be steered, that has been said.
+    fn prospect(&self) -> Option<&'static str> {
+        let mut keys = self.copies.iter().flat_map(|copy| &copy.keys);
+        if keys.any(|key| key.protocol == Protocol::Udp) {
+            return Some(
+                "datagrams are not steered: a restart loses those that wait in a copy that ends",
+            );
+        }
+        self.groups
+            .iter()
+            .all(|one| one.is_steered)
+            .then_some("a restart steers new connections away from a copy before it ends")
     }
 
     fn sleep(&mut self, next: Option<Instant>) {

@@ -67,7 +67,7 @@ fn one(proc: &Path, group: &Group) -> Option<Taken> {
     let shares = read.and_then(|process| {
         let mut sockets = process.sockets.iter();
         let socket = sockets.find(|socket| socket.inode == member.inode)?;
-        socket.reuseport.clone().ok()
+        socket.reuseport.ok()
     });
     // Several sockets share it: they have the option.
     let shares = shares.or_else(|| (group.members.len() > 1).then_some(true));

@@ -4,17 +4,12 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::failures::servers;
+use crate::failures::{servers, signal};
 use crate::load::{Talk, ask};
 use crate::rolling::{is_apart, is_apart_with};
 use crate::supervised::{Runner, free_port, local, threaded, wait_for};
-
-fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a process"), signal).expect("it runs");
-}
 
 /// Stops the first of `copies` copies, makes `clients` requests, kills it while some
 /// of them wait in it, and gives the answers and what the runner said.

@@ -272,6 +272,8 @@ fn scaling_up_and_down_loses_nothing() {
     for count in ["8", "3", "1"] {
         let outcome = runner.tell(&["scale", count]);
         assert_eq!(outcome.status, Some(0), "{outcome:?} {:#?}", runner.said());
+        // All of them get something.
+        sleep(Duration::from_millis(500));
     }
     let tally = load.end();
     assert_eq!(tally.failed(), 0, "{tally:?}");
@@ -353,6 +355,7 @@ fn datagram_sockets_go_with_their_copy() {
          while True:\n  d,a=s.recvfrom(100); s.sendto(os.environ['REUSEPORT_SLOT'].encode(),a)"
     );
     let runner = Runner::start(&["-n", "2"], &["python3", "-c", &script]);
+    runner.await_line("datagrams are not steered");
     for _ in 0..2 {
         let mut slots = std::collections::BTreeSet::new();
         for _ in 0..40 {

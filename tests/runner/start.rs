@@ -170,6 +170,14 @@ fn who_has_taken_the_port_is_said() {
         .arg(&port));
     let own = std::process::id();
     assert_eq!(outcome.status, Some(125), "{outcome:?}");
+    // Where no port is listed, one that CMD names may be meant.
+    let guessed = run(reuseport()
+        .args(["run", "-n", "2", "--", "python3"])
+        .arg(threaded())
+        .arg(&port));
+    assert_ne!(guessed.status, Some(0), "{guessed:?}");
+    let words = format!("warning: tcp 127.0.0.1:{port} is taken by ");
+    assert!(guessed.stderr.contains(&words), "{guessed:?}");
     let words = format!("(process {own}, user ");
     assert!(outcome.stderr.contains(&words), "{outcome:?}");
     assert!(

@@ -82,16 +82,15 @@ fn show(
             .map_err(failed)?;
         // A signal does not always wake it.
         let left = next.saturating_duration_since(Instant::now());
-        if event::poll(left.min(Duration::from_secs(1))).map_err(failed)? {
-            if let Event::Key(key) = event::read().map_err(failed)?
-                && key.kind == KeyEventKind::Press
-            {
-                let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
-                match key.code {
-                    KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
-                    KeyCode::Char('c') if is_control => return Ok(()),
-                    _ => {}
-                }
+        if event::poll(left.min(Duration::from_secs(1))).map_err(failed)?
+            && let Event::Key(key) = event::read().map_err(failed)?
+            && key.kind == KeyEventKind::Press
+        {
+            let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
+            match key.code {
+                KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
+                KeyCode::Char('c') if is_control => return Ok(()),
+                _ => {}
             }
         }
         if is_over.load(Ordering::Relaxed) {
