@@ -167,7 +167,7 @@ fn metrics_are_served_to_a_few_at_once() {
     drop(silent);
     let mut long = TcpStream::connect(local(at)).expect("connects");
     // It may have been closed before all is written.
-    let _ = long.write_all(&[b'x'; 100_000]);
+    let _ = long.write_all(&vec![b'x'; 100_000]);
     let mut answer = Vec::new();
     let _ = long.read_to_end(&mut answer);
     assert_eq!(answer, b"");
@@ -306,8 +306,8 @@ fn those_who_hold_the_control_socket_and_say_nothing_make_way() {
     let script = threaded();
     let command = ["python3", script.to_str().expect("UTF-8"), &port];
     let runner = Runner::start(&["-n", "1"], &command);
-    let hold = || UnixStream::connect(runner.control()).expect("it listens");
-    let held: Vec<UnixStream> = (0..100).map(|_| hold()).collect();
+    let connect = || UnixStream::connect(runner.control()).expect("it listens");
+    let held: Vec<UnixStream> = (0..100).map(|_| connect()).collect();
     runner.restart();
     let before = field(runner.child.id(), "voluntary_ctxt_switches");
     sleep(Duration::from_millis(500));

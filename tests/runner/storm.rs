@@ -12,6 +12,9 @@ use crate::rolling::is_apart;
 use crate::supervised::{Runner, free_port, local, wait_for};
 use crate::support::compile;
 
+const COPIES: usize = 24;
+const CLIENTS: usize = 8;
+
 /// The servers that the runner lets serve.
 fn serving(runner: &Runner) -> Vec<u32> {
     let mut stream = UnixStream::connect(runner.control()).expect("it listens");
@@ -31,8 +34,6 @@ fn copies_killed_all_the_time_lose_only_what_they_held() {
     if !is_apart("storm::copies_killed_all_the_time_lose_only_what_they_held") {
         return;
     }
-    const COPIES: usize = 24;
-    const CLIENTS: usize = 8;
     // Seconds; benches/crashes takes a minute.
     let time = std::env::var("REUSEPORT_STORM").ok();
     let time = time.and_then(|text| text.parse().ok()).unwrap_or(5);
