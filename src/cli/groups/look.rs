@@ -116,6 +116,20 @@ impl Look {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn of(groups: Vec<Group>) -> Self {
+        Self {
+            at: Instant::now(),
+            port: None,
+            spaces: vec![Space {
+                namespace: None,
+                groups,
+            }],
+            copies: HashMap::new(),
+            unseen: Vec::new(),
+        }
+    }
+
     /// The rates since `before`; without it, on average since each copy began.
     pub(super) fn rates(&self, before: Option<&Self>) -> Rates {
         let rate = |(inode, copy): (&u64, &Copy)| {

@@ -14,10 +14,10 @@ use crate::sockets::{Group, Member};
 
 /// The widths of a member's columns: who it is, its share, its queue, numbers.
 const COLUMNS: [Constraint; 4] = [
-    Constraint::Fill(3),
+    Constraint::Fill(5),
     Constraint::Fill(2),
     Constraint::Fill(2),
-    Constraint::Length(34),
+    Constraint::Max(16),
 ];
 
 /// Draws one look.
@@ -109,5 +109,75 @@ impl Rows<'_, '_> {
             .label(Span::raw(label))
             .gauge_style(Style::new().fg(colour).bg(Color::DarkGray));
         self.frame.render_widget(gauge, area);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Protocol;
+    use crate::sockets::Warning;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    fn member(inode: u64, established: usize, queue: u32) -> Member {
+        Member {
+            inode,
+            processes: vec![100],
+            command: Some("nginx".into()),
+            established: Some(established),
+            queue,
+            limit: Some(10),
+            drops: Some(2),
+        }
+    }
+
+    #[test]
+    fn members_have_bars_for_their_share_and_their_queue() {
+        let group = Group {
+            protocol: Protocol::Tcp,
+            address: "127.0.0.1:80".parse().expect("an address"),
+            interface: 0,
+            is_v6_only: false,
+            user: 33,
+            members: vec![member(1, 30, 0), member(2, 10, 9)],
+            warnings: vec![Warning::Skew],
+        };
+        let look = Look::of(vec![group]);
+        let mut terminal = Terminal::new(TestBackend::new(80, 5)).expect("a screen");
+        let rates = Rates::from([(2, 12.5)]);
+        terminal
+            .draw(|frame| draw(frame, &look, &rates))
+            .expect("drawn");
+        let screen = terminal.backend().buffer();
+        let row = |y| -> String { (0..80).map(|x| screen[(x, y)].symbol()).collect() };
+        assert!(row(1).starts_with("tcp 127.0.0.1:80: 2 sockets, user 33"));
+        assert!(row(2).starts_with("  nginx 100 "), "{}", row(2));
+        for (y, words) in [
+            (2, ["30 conn", "queue 0/10"]),
+            (3, ["10 conn", "queue 9/10"]),
+        ] {
+            for word in words {
+                assert!(row(y).contains(word), "{}", row(y));
+            }
+        }
+        assert!(row(3).contains("12.5/s"), "{}", row(3));
+        assert!(row(4).starts_with("  warning: connections are spread"));
+        // Three quarters of the first bar are filled, one of the second.
+        let filled = |y| {
+            let is_filled = |x: &u16| {
+                let cell = &screen[(*x, y)];
+                cell.bg == Color::Blue || (cell.symbol() == "█" && cell.fg == Color::Blue)
+            };
+            (0..80).filter(is_filled).count()
+        };
+        assert!(filled(2) > filled(3) && filled(3) > 0);
+        // A queue that is almost full is red.
+        assert!((0..80).any(|x| screen[(x, 3)].fg == Color::Red));
+        // What there is no room for is left out.
+        let mut terminal = Terminal::new(TestBackend::new(20, 2)).expect("a screen");
+        terminal
+            .draw(|frame| draw(frame, &look, &rates))
+            .expect("drawn");
     }
 }
