@@ -123,9 +123,14 @@ fn start(arguments: Arguments) -> Result<u8, Refusal> {
         };
         environment.retain(|(name, _)| ours(name));
         // Only the ports that are listed are known before a server binds.
-        if !rules.ports.is_empty()
-            && let [taken, ..] = &taken("/proc".as_ref(), |port| rules.selects_port(port))[..]
-        {
+        let proc = "/proc".as_ref();
+        if rules.ports.is_empty() {
+            let named = numbers(&arguments.command);
+            for taken in taken(proc, |port| named.contains(&port)) {
+                let text = format!("warning: {taken}: a copy that wants it will not get it");
+                complain(&text, 0);
+            }
+        } else if let [taken, ..] = &taken(proc, |port| rules.selects_port(port))[..] {
             return Err(Refusal::new(status::FAULT, taken));
         }
         let command = super::runner::Command {
@@ -141,6 +146,17 @@ fn start(arguments: Arguments) -> Result<u8, Refusal> {
         status::NOT_EXECUTABLE,
         &format_args!("{}: {error}", path.display()),
     ))
+}
+
+/// The numbers in the arguments of `command` that may be ports.
+fn numbers(command: &[OsString]) -> Vec<u16> {
+    let words = command.iter().skip(1).map(|word| word.to_string_lossy());
+    let numbers = words.flat_map(|word| {
+        let parts = word.split(|c: char| !c.is_ascii_alphanumeric());
+        let parts = parts.filter_map(|part| part.parse().ok());
+        parts.collect::<Vec<u16>>()
+    });
+    numbers.filter(|number| *number != 0).collect()
 }
 
 /// What is to be run.

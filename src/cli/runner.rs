@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum, ValueHint};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::{answer, complain, status};
-use crate::runner::{self, Event, MOST_COPIES, Plan, Ready, Request, Steer};
+use crate::runner::{self, Event, MOST_COPIES, MetricsAddress, Plan, Ready, Request, Steer};
 
 /// The flags of `run` that make it a runner.
 #[derive(Args, Debug)]
@@ -47,12 +48,19 @@ pub(super) struct Flags {
     /// By what connections are spread [default: hash]
     #[arg(long, value_name = "HOW", requires = "copies")]
     steer: Option<SteerName>,
+    /// Keep each copy on a CPU of its own, to which go the connections that come in
+    /// there unless --steer says otherwise
+    #[arg(long, requires = "copies")]
+    pin: bool,
     /// Pass output on without the slot's number, on a terminal too
     #[arg(long, requires = "copies")]
     raw_output: bool,
     /// Write the runner's process id to this file
     #[arg(long, value_name = "FILE", requires = "copies", value_hint = ValueHint::FilePath)]
     pid_file: Option<PathBuf>,
+    /// Serve metrics there over HTTP
+    #[arg(long, value_name = "unix:PATH|ADDR:PORT", requires = "copies")]
+    metrics: Option<MetricsAddress>,
     /// How events are written on standard error [default: lines]
     #[arg(long, value_name = "FORMAT", requires = "copies")]
     log_format: Option<LogFormat>,
@@ -107,7 +115,7 @@ fn ready(text: &str) -> Result<Ready, String> {
 }
 
 /// A time: `10s`, `500ms`, `2m`; a number alone is seconds.
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     const LONGEST: f64 = 86_400.0;
     let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
         Some(at) => text.split_at(at),
@@ -184,6 +192,11 @@ impl Flags {
                 _ => format!("runner-{}", std::process::id()),
             }
         });
+        let cpus = if self.pin {
+            runner::cpus().map_err(|error| format!("--pin: {error}"))?
+        } else {
+            Vec::new()
+        };
         let plan = Plan {
             program: command.program,
             arguments: command.arguments,
@@ -198,13 +211,23 @@ impl Flags {
             max_restarts: self.max_restarts,
             stop_first: self.stop_first,
             steer: match self.steer {
+                None if self.pin => Steer::Cpu,
                 None | Some(SteerName::Hash) => Steer::Hash,
                 Some(SteerName::Cpu) => Steer::Cpu,
                 Some(SteerName::Random) => Steer::Random,
             },
+            cpus,
             prefix: io::stdout().is_terminal() && !self.raw_output,
             pid_file: self.pid_file,
+            metrics: self.metrics,
         };
+        if plan.copies > plan.most() {
+            return Err(format!(
+                "--pin: {} copies, and this process may use {} CPUs",
+                plan.copies,
+                plan.most()
+            ));
+        }
         let format = self.log_format.unwrap_or_default();
         runner::run(plan, &mut |event| write(format, event)).map_err(|error| error.to_string())
     }
@@ -227,7 +250,17 @@ fn write(format: LogFormat, event: &Event) {
             format!("{object}\n")
         }
     };
-    let _ = io::stderr().write_all(line.as_bytes());
+    // The runner waits for no one who has stopped to read: a pipe that may be written
+    // to has room for a line.
+    let stderr = io::stderr();
+    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+    let limit = Timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000_000,
+    };
+    if poll(&mut ready, Some(&limit)) == Ok(1) {
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// Replace all copies of a runner, one after another

@@ -112,14 +112,28 @@ impl Control {
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let clients = self.clients.iter().map(|one| one.stream.as_fd());
-        std::iter::once(self.listener.as_fd()).chain(clients)
+        // Who cannot be taken would keep poll(2) from waiting.
+        let has_room = self.clients.len() < MOST || self.idle().is_some();
+        let listener = has_room.then(|| self.listener.as_fd());
+        listener.into_iter().chain(clients)
+    }
+
+    /// The first who has not asked for anything yet.
+    fn idle(&self) -> Option<usize> {
+        self.clients.iter().position(|one| one.wants.is_none())
     }
 
     /// The requests that have come, each with the number by which it is answered.
     pub(super) fn take(&mut self) -> Vec<(usize, Request)> {
-        while self.clients.len() < MOST
+        while (self.clients.len() < MOST || self.idle().is_some())
             && let Ok((stream, _)) = self.listener.accept()
         {
+            if self.clients.len() >= MOST
+                && let Some(idle) = self.idle()
+            {
+                // Who only holds a place makes way.
+                self.clients.remove(idle);
+            }
             let may = sockopt::socket_peercred(&stream)
                 .is_ok_and(|peer| peer.uid.is_root() || peer.uid == geteuid());
             if may && stream.set_nonblocking(true).is_ok() {

@@ -37,6 +37,8 @@ pub(super) enum Phase {
 }
 
 impl Phase {
+    pub(super) const NAMES: [&str; 5] = ["starting", "serving", "draining", "stopping", "killed"];
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Starting(_) => "starting",
@@ -108,6 +110,7 @@ impl Copy {
             arguments: plan.arguments.clone(),
             environment,
             removed: notify::OWN.map(str::to_owned).to_vec(),
+            cpu: plan.cpu(slot),
         };
         let (mut control, theirs) = UnixStream::pair()?;
         let mut command = Command::new("/proc/self/exe");

@@ -102,8 +102,7 @@ impl Supervisor<'_> {
             return;
         };
         let copy = self.copies.remove(index);
-        let lost = Self::waiting(&copy.held);
-        self.close(copy.held);
+        let fate = self.part_with(copy.slot, copy.held, was_asked);
         self.steer();
 
         let number = copy.slot;
@@ -112,8 +111,8 @@ impl Supervisor<'_> {
             None if was_starting => format!("ended with status {status} before it was ready"),
             None => format!("ended with status {status}"),
         };
-        if lost > 0 {
-            let _ = write!(text, "; {lost} connections that waited are lost");
+        if let Some(fate) = fate {
+            let _ = write!(text, "; {fate}");
         }
         self.say(
             if was_asked { "ended" } else { "failed" },
@@ -142,6 +141,10 @@ impl Supervisor<'_> {
         if is_ending || was_asked {
             return;
         }
+        self.counts.failures += 1;
+        let Some(slot) = self.slot_mut(number) else {
+            return;
+        };
         slot.restarts += 1;
         slot.hasty = if proven { 0 } else { slot.hasty + 1 };
         let longest = if was_serving { SERVED } else { LONGEST };

@@ -5,6 +5,8 @@
 //! input closes and it kills them all. Through that socket it is told what to do, a
 //! line each, and says what happens.
 
+#![allow(unsafe_code, reason = "prctl(2) between fork and exec")]
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -16,7 +18,11 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper,
+    set_parent_process_death_signal, wait,
+};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::live::{bytes, pairs};
@@ -39,6 +45,8 @@ pub(super) struct Order {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Those of ours that it is not to have.
     pub(super) removed: Vec<String>,
+    /// The only CPU that it is to run on.
+    pub(super) cpu: Option<usize>,
 }
 
 /// Acts as a keeper where `arguments` say so, and gives the exit status.
@@ -106,6 +114,11 @@ fn keep() -> io::Result<()> {
 }
 
 fn start(order: &Order) -> io::Result<Pid> {
+    if let Some(cpu) = order.cpu {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        sched_setaffinity(None, &set)?;
+    }
     let mut arguments = order.arguments.iter();
     let mut command = Command::new(&order.program);
     command
@@ -117,9 +130,13 @@ fn start(order: &Order) -> io::Result<Pid> {
         command.env_remove(name);
     }
     let environment = order.environment.iter();
-    let child = command
-        .envs(environment.map(|(name, value)| (name, value)))
-        .spawn()?;
+    command.envs(environment.map(|(name, value)| (name, value)));
+    // Where this process is killed at the same moment as the runner; it does not
+    // reach who the server starts.
+    let die_with_keeper = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: prctl(2) alone is called between fork and exec.
+    unsafe { command.pre_exec(die_with_keeper) };
+    let child = command.spawn()?;
     Ok(Pid::from_child(&child))
 }
 

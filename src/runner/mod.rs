@@ -13,12 +13,15 @@ mod client;
 mod control;
 mod copy;
 mod drain;
+mod endpoint;
 mod ends;
 mod event;
 mod group;
 mod handoff;
 mod keeper;
+mod metrics;
 mod notify;
+mod orphans;
 mod output;
 mod probe;
 mod program;
@@ -36,9 +39,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustix::thread::CpuSet;
 use thiserror::Error;
 
 pub use client::{Answer, Request, Runner, ask, find, runners};
+pub use endpoint::Address as MetricsAddress;
 pub use event::Event;
 pub use keeper::enter;
 pub use program::Steer;
@@ -75,10 +80,41 @@ pub struct Plan {
     /// Whether a copy is stopped before its replacement is started.
     pub stop_first: bool,
     pub steer: Steer,
+    /// The CPUs that copies are kept on, one each by the number of the slot; none
+    /// where the kernel chooses.
+    pub cpus: Vec<usize>,
     /// Whether each line of the copies' output gets its slot's number.
     pub prefix: bool,
     /// A file that is to hold this process's id.
     pub pid_file: Option<PathBuf>,
+    /// Where metrics are served.
+    pub metrics: Option<MetricsAddress>,
+}
+
+impl Plan {
+    /// The CPU of the copies of the slot `number`, where they have one.
+    fn cpu(&self, number: usize) -> Option<usize> {
+        self.cpus.get(number).copied()
+    }
+
+    /// The most copies that there may be.
+    pub fn most(&self) -> usize {
+        match self.cpus.len() {
+            0 => MOST_COPIES,
+            count => count,
+        }
+    }
+}
+
+/// The CPUs that this process may use, in ascending order.
+///
+/// # Errors
+/// The kernel does not say: there are more than 1,024.
+pub fn cpus() -> io::Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect())
 }
 
 /// When a copy is ready.

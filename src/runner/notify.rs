@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::handoff;
 
 pub(super) const VARIABLE: &str = "NOTIFY_SOCKET";
@@ -59,6 +61,14 @@ impl Manager {
                 .map(|time| Duration::from_micros(time) / 2),
             to,
         }
+    }
+
+    /// Says that it begins to replace its copies, see sd_notify(3); `READY=1` ends
+    /// that.
+    pub(super) fn say_reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
     }
 
     /// Says `text`; nobody who does not hear it is waited for.

@@ -19,8 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Probe {
     /// The port that the request comes from.
     pub(super) port: u16,
+    /// How often the members' numbers had changed when it began.
+    pub(super) removals: u64,
     to: SocketAddr,
     socket: Option<OwnedFd>,
+    /// Keeps the port from others as long as the program leads it to the copy.
+    _port: OwnedFd,
     outcome: Option<Receiver<bool>>,
 }
 
@@ -42,11 +46,17 @@ impl Probe {
         bind(&socket, &SocketAddr::new(any, 0))?;
         let own = SocketAddr::try_from(getsockname(&socket)?)?;
         Ok(Self {
+            _port: socket.try_clone()?,
             port: own.port(),
+            removals: 0,
             to,
             socket: Some(socket),
             outcome: None,
         })
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.outcome.is_some()
     }
 
     /// Asks for `path`.

@@ -2,6 +2,8 @@
 //! member which a new connection is to go to. A number that no member has leaves
 //! the choice to the kernel's hash.
 
+use std::collections::BTreeMap;
+
 /// By what new connections are spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Steer {
@@ -43,8 +45,11 @@ mod code {
     pub(super) const NETWORK: u32 = 0xfff0_0000;
 }
 
-/// The kernel's limit, less what stands around the members left out.
-const MOST_LEFT_OUT: usize = 2000;
+/// The kernel's limit, less a probe's instructions.
+const MOST: usize = 4096 - 8 * 20;
+
+/// The same, less what stands around the members left out.
+const MOST_LEFT_OUT: usize = 1900;
 
 fn plain(code: u16, value: u32) -> Instruction {
     Instruction {
@@ -78,6 +83,44 @@ pub(super) fn spread(steer: Steer, count: usize, left_out: &[usize]) -> Option<V
     }
     program.push(plain(code::RETURN_ACCUMULATOR, 0));
     Some(program)
+}
+
+/// Puts before `program` that what comes in on a CPU goes to the members that `own`
+/// has for it, by chance where there are several.
+pub(super) fn with_cpus(
+    program: &[Instruction],
+    own: &BTreeMap<usize, Vec<usize>>,
+) -> Vec<Instruction> {
+    let unless = |value: usize, skipped: usize| Instruction {
+        if_false: u8::try_from(skipped).unwrap_or(0),
+        ..plain(
+            code::JUMP_IF_EQUAL,
+            u32::try_from(value).unwrap_or(u32::MAX),
+        )
+    };
+    let mut all = vec![plain(code::LOAD, code::CPU)];
+    for (&cpu, members) in own {
+        let chosen = |one: usize| plain(code::RETURN, u32::try_from(one).unwrap_or(u32::MAX));
+        match members[..] {
+            [one] => all.extend([unless(cpu, 1), chosen(one)]),
+            // A jump reaches over 255 instructions.
+            [_, _, ..] if members.len() <= 120 => {
+                let count = u32::try_from(members.len()).unwrap_or(1);
+                all.push(unless(cpu, 2 + 2 * members.len()));
+                all.push(plain(code::LOAD, code::RANDOM));
+                all.push(plain(code::MODULO, count));
+                for (index, &member) in members.iter().enumerate() {
+                    all.extend([unless(index, 1), chosen(member)]);
+                }
+            }
+            _ => {}
+        }
+    }
+    if all.len() + program.len() > MOST {
+        return program.to_vec();
+    }
+    all.extend(program);
+    all
 }
 
 /// A program that leaves the choice to the kernel's hash.
@@ -114,13 +157,23 @@ mod tests {
 
     /// What `program` gives, with `source` for the CPU or the chance.
     fn run(program: &[Instruction], source: u32) -> u32 {
+        run_on(program, source, source)
+    }
+
+    fn run_on(program: &[Instruction], cpu: u32, chance: u32) -> u32 {
         let mut accumulator = 0;
         let mut index = 0;
         loop {
             let one = program[index];
             index += 1;
             match one.code {
-                code::LOAD => accumulator = source,
+                code::LOAD if one.value == code::CPU => accumulator = cpu,
+                code::LOAD => accumulator = chance,
+                code::JUMP_IF_EQUAL if accumulator == one.value => {
+                    index += usize::from(one.if_true);
+                }
+                code::JUMP_IF_EQUAL => index += usize::from(one.if_false),
+                code::RETURN => return one.value,
                 code::MODULO => accumulator %= one.value,
                 code::ADD => accumulator += one.value,
                 code::JUMP_IF_AT_LEAST => {
@@ -155,5 +208,19 @@ mod tests {
             assert_eq!(results, expected, "{count} {left_out:?}");
         }
         assert_eq!(spread(Steer::Cpu, 2, &[0, 1]), None);
+    }
+
+    #[test]
+    fn what_comes_in_on_a_cpu_goes_to_its_own_members() {
+        let own = BTreeMap::from([(0, vec![2]), (3, vec![0, 4])]);
+        let rest = spread(Steer::Cpu, 5, &[1]).expect("somebody is chosen");
+        let program = with_cpus(&rest, &own);
+        for chance in 0..10 {
+            assert_eq!(run_on(&program, 0, chance), 2);
+            let expected = if chance % 2 == 0 { 0 } else { 4 };
+            assert_eq!(run_on(&program, 3, chance), expected);
+            // A CPU that nobody is kept on.
+            assert_eq!(run_on(&program, 5, chance), run(&rest, 5));
+        }
     }
 }

@@ -39,7 +39,7 @@ impl Supervisor<'_> {
         let left: VecDeque<usize> = self.slots.iter().map(|slot| slot.number).collect();
         let count = left.len();
         self.say("restart", None, format!("replaces {count} copies"));
-        self.manager.say("RELOADING=1");
+        self.manager.say_reloading();
         self.roll = Some(Roll {
             left,
             step: None,
@@ -164,6 +164,10 @@ impl Supervisor<'_> {
     fn end_roll(&mut self, outcome: Result<usize, String>) {
         self.roll = None;
         self.manager.say("READY=1");
+        match outcome {
+            Ok(_) => self.counts.restarts_done += 1,
+            Err(_) => self.counts.restarts_failed += 1,
+        }
         let (status, text) = match outcome {
             Ok(count) => {
                 let text = format!("replaced {count} copies");

@@ -3,8 +3,9 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,11 @@ impl Signals {
             signal_hook::low_level::pipe::register(signal, writer)?;
             Ok((request, reader))
         });
-        Ok(Self(all.collect::<io::Result<_>>()?))
+        let all = Self(all.collect::<io::Result<_>>()?);
+        // Whoever read our output may go. A handler, since what is ignored would be
+        // so for the copies as well.
+        signal_hook::flag::register(SIGPIPE, Arc::default())?;
+        Ok(all)
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {

@@ -148,6 +148,7 @@ impl Supervisor<'_> {
                     Look::Quiet => {}
                     Look::Late(left) => {
                         let slot = copy.slot;
+                        self.counts.late += left as u64;
                         let text = format!("{left} connections are left after --drain-timeout");
                         self.say("late", Some(slot), text);
                     }
@@ -225,27 +226,43 @@ impl Supervisor<'_> {
         if is_late && copy.probe.is_none() {
             return false;
         }
-        let answer = match &mut copy.probe {
-            Some(probe) => probe.answer(),
+        let answer = match &copy.probe {
+            Some(probe) if probe.has_begun() => probe.answer(),
+            Some(_) => None,
             None => Some(false),
         };
-        match answer {
-            None => false,
-            Some(is_well) => {
-                let address = copy.held.first().map(|one| one.key.address);
-                copy.probe = match address {
-                    Some(address) if !is_well => Probe::new(address).ok(),
-                    _ => None,
-                };
-                self.steer();
-                if let Some(copy) = self.copy_mut(generation)
-                    && let Some(probe) = &mut copy.probe
-                {
-                    probe.begin(path);
-                }
-                is_well
-            }
+        let began = copy.probe.as_ref().map_or(0, |probe| probe.removals);
+        let removals = self.copy(generation).map_or(0, |copy| self.removals(copy));
+        // Where numbers have changed meanwhile, another copy may have answered.
+        let answer = answer.map(|is_well| is_well && began == removals);
+        // Its port is nobody else's until the program no longer leads it here.
+        let mut answered = None;
+        if let Some(is_well) = answer
+            && let Some(copy) = self.copy_mut(generation)
+        {
+            let address = copy.held.first().map(|one| one.key.address);
+            let next = match address {
+                Some(address) if !is_well => Probe::new(address).ok(),
+                _ => None,
+            };
+            answered = std::mem::replace(&mut copy.probe, next);
         }
+        let has_begun = |copy: &Copy| copy.probe.as_ref().is_none_or(Probe::has_begun);
+        if answer.is_some() || !self.copy(generation).is_none_or(has_begun) {
+            self.steer();
+        }
+        drop(answered);
+        let is_led = self.is_led(generation);
+        let removals = self.copy(generation).map_or(0, |copy| self.removals(copy));
+        if let Some(copy) = self.copy_mut(generation)
+            && let Some(probe) = &mut copy.probe
+            && is_led
+            && !probe.has_begun()
+        {
+            probe.removals = removals;
+            probe.begin(path);
+        }
+        answer.unwrap_or(false)
     }
 
     /// Looks for the sockets of a copy that the shim does not reach.
@@ -317,6 +334,7 @@ impl Supervisor<'_> {
             slot.keys = keys;
         }
         self.steer();
+        self.give_orphans(slot);
         self.say("ready", Some(slot), text);
     }
 }

@@ -8,15 +8,18 @@ impl Supervisor<'_> {
     /// The object of `reuseport status NAME --json`.
     pub(super) fn state(&self) -> Value {
         let copies = self.copies.iter().map(|copy| {
-            let sockets = copy.held.iter().map(|one| one.inode);
+            let sockets = copy
+                .held
+                .iter()
+                .map(|one| json!({"inode": one.inode, "accepted": Value::Null}));
             json!({
                 "slot": copy.slot,
                 "generation": copy.generation,
                 "pid": copy.server,
                 "keeper": copy.keeper,
                 "state": copy.phase.name(),
-                "uptime": copy.started.elapsed().as_secs(),
-                "inodes": sockets.collect::<Vec<u64>>(),
+                "uptime": copy.started.elapsed().as_secs_f64(),
+                "sockets": sockets.collect::<Value>(),
             })
         });
         let groups = self.groups.iter().map(|group| {
@@ -32,6 +35,7 @@ impl Supervisor<'_> {
             "slots": self.slots.len(),
             "restarting": self.roll.is_some(),
             "failures": restarts,
+            "orphaned": {"held": self.orphans.len(), "given": self.counts.given, "lost": self.counts.lost},
             "copies": copies.collect::<Value>(),
             "groups": groups.collect::<Value>(),
         })

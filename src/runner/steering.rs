@@ -1,10 +1,12 @@
 //! Steering: which members of each group get new connections.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use super::Plan;
 use super::attach;
 use super::copy::{Copy, Held, migrates};
 use super::group::{Key, Order};
@@ -22,6 +24,10 @@ pub(super) struct Group {
     pub(super) is_steered: bool,
     /// The program that is attached.
     program: Option<Vec<Instruction>>,
+    /// The ports from which the program leads to members of their own.
+    probes: Vec<u16>,
+    /// How many members have left.
+    removals: u64,
     /// Whether it was said that it cannot be steered.
     is_said: bool,
 }
@@ -91,43 +97,77 @@ impl Supervisor<'_> {
 
     /// Closes listeners that nobody else has.
     pub(super) fn close(&mut self, held: Vec<Held>) {
-        for one in held {
-            let group = self.groups.iter_mut().find(|group| group.key == one.key);
-            if let (Some(group), true) = (group, one.fd.is_some()) {
-                drop(one.fd);
-                group.order.remove(one.inode);
+        for one in held.into_iter().filter(|one| one.fd.is_some()) {
+            let (key, inode) = (one.key, one.inode);
+            self.closing = Some(one);
+            self.steer();
+            self.closing = None;
+            if let Some(group) = self.groups.iter_mut().find(|group| group.key == key) {
+                group.order.remove(inode);
+                group.removals += 1;
             }
         }
+    }
+
+    /// Whether a request from the copy's probe comes to it; where nothing is steered,
+    /// chance decides.
+    pub(super) fn is_led(&self, generation: u64) -> bool {
+        let copy = self.copy(generation);
+        let Some((probe, held)) =
+            copy.and_then(|copy| Some((copy.probe.as_ref()?, copy.held.first()?)))
+        else {
+            return false;
+        };
+        let mut groups = self.groups.iter();
+        let group = groups.find(|group| group.key == held.key);
+        group.is_some_and(|group| !group.is_steered || group.probes.contains(&probe.port))
+    }
+
+    /// How often a member has left the groups that the copy is in, and the numbers of
+    /// others have changed.
+    pub(super) fn removals(&self, copy: &Copy) -> u64 {
+        let is_its = |group: &&Group| copy.held.iter().any(|one| one.key == group.key);
+        self.groups
+            .iter()
+            .filter(is_its)
+            .map(|one| one.removals)
+            .sum()
     }
 
     /// Makes each group's program what the copies' phases ask for.
     pub(super) fn steer(&mut self) {
         let all = sockets::listeners(Protocol::Tcp);
-        for key in self
-            .copies
-            .iter()
-            .flat_map(|copy| &copy.held)
-            .map(|one| one.key)
-        {
+        let closing = self.closing.as_ref();
+        let orphans = || {
+            self.orphans
+                .iter()
+                .map(|orphan| &orphan.held)
+                .chain(closing)
+        };
+        let held = self.copies.iter().flat_map(|copy| &copy.held);
+        for key in held.chain(orphans()).map(|one| one.key) {
             if !self.groups.iter().any(|group| group.key == key) {
                 self.groups.push(Group {
                     key,
                     order: Order::default(),
                     is_steered: false,
                     program: None,
+                    probes: Vec::new(),
+                    removals: 0,
                     is_said: false,
                 });
             }
         }
         let copies = &self.copies;
         self.groups.retain(|group| {
-            let mut held = copies.iter().flat_map(|copy| &copy.held);
-            held.any(|one| one.key == group.key)
+            let held = copies.iter().flat_map(|copy| &copy.held);
+            held.chain(orphans()).any(|one| one.key == group.key)
         });
+        let orphans: Vec<&Held> = orphans().collect();
         let mut unsteered = Vec::new();
         for group in &mut self.groups {
             let outcome = match &all {
-                Ok(all) => group.apply(all, copies, self.plan.steer, self.is_opening),
+                Ok(all) => group.apply(all, copies, &orphans, closing, &self.plan, self.is_opening),
                 Err(error) => Err(format!("the kernel does not list its sockets: {error}")),
             };
             group.is_steered = outcome.is_ok();
@@ -202,7 +242,9 @@ impl Group {
         &mut self,
         all: &[Listener],
         copies: &[Copy],
-        steer: Steer,
+        orphans: &[&Held],
+        closing: Option<&Held>,
+        plan: &Plan,
         is_opening: bool,
     ) -> Result<(), String> {
         let joined: Vec<u64> = all
@@ -216,21 +258,24 @@ impl Group {
                 .iter()
                 .find(|copy| copy.held.iter().any(|held| held.inode == inode))
         };
+        let is_orphan = |inode: u64| orphans.iter().any(|one| one.inode == inode);
         let foreign = joined
             .iter()
-            .filter(|inode| owner(**inode).is_none())
+            .filter(|inode| owner(**inode).is_none() && !is_orphan(**inode))
             .count();
         let member = copies
             .iter()
             .flat_map(|copy| &copy.held)
+            .chain(orphans.iter().copied())
             .find(|held| held.key == self.key && held.fd.is_some() && joined.contains(&held.inode));
         let Some(fd) = member.and_then(|held| held.fd.as_ref()) else {
             return Ok(());
         };
         let order = match self.order.known() {
-            Some(order) if foreign == 0 => order,
-            // Copies that have just listened: their sockets are on their way to us.
-            _ if foreign > 0 && copies.iter().any(Copy::is_starting) => return Ok(()),
+            // Those of copies that have just listened are on their way to us, and
+            // left out.
+            Some(order) if foreign == 0 || copies.iter().any(Copy::is_starting) => order,
+            None if foreign > 0 && copies.iter().any(Copy::is_starting) => return Ok(()),
             _ => {
                 self.set(fd, None).map_err(|error| error.to_string())?;
                 return Err(match foreign {
@@ -240,28 +285,62 @@ impl Group {
                 });
             }
         };
-        let is_in_service = |inode: &u64| owner(*inode).is_some_and(Copy::is_serving);
-        let left_out: Vec<usize> = (0..order.len())
+        let serves = |inode: &u64| owner(*inode).is_some_and(Copy::is_serving);
+        // Where nobody serves, what comes waits for the next copy.
+        let is_any = order.iter().any(serves);
+        let is_in_service = |inode: &u64| {
+            serves(inode)
+                || (!is_any && is_orphan(*inode) && closing.is_none_or(|one| one.inode != *inode))
+        };
+        let mut left_out: Vec<usize> = (0..order.len())
             .filter(|&index| !is_in_service(&order[index]))
             .collect();
+        // As a member goes the last one gets its number, and has no other from then
+        // on: neither is chosen meanwhile, so that what is chosen stays.
+        let last = order.len().saturating_sub(1);
+        if closing.is_some_and(|one| order.contains(&one.inode))
+            && !left_out.contains(&last)
+            && left_out.len() + 1 < order.len()
+        {
+            left_out.push(last);
+        }
         // Who listens next gets the number after the last, which is not chosen.
         let is_awaited = is_opening || copies.iter().any(Copy::is_starting);
-        let program = if left_out.is_empty() && !is_awaited && steer == Steer::Hash {
+        let program = if left_out.is_empty() && !is_awaited && plan.steer == Steer::Hash {
             None
         } else {
-            program::spread(steer, order.len(), &left_out)
+            program::spread(plan.steer, order.len(), &left_out)
         };
-        let probes = copies.iter().filter_map(|copy| {
-            let port = copy.probe.as_ref()?.port;
-            let own = |inode: &u64| copy.held.iter().any(|held| held.inode == *inode);
-            Some((port, order.iter().position(own)?))
-        });
-        let program = probes.fold(program, |program, (port, member)| {
+        let program = match program {
+            Some(program) if plan.steer == Steer::Cpu && !plan.cpus.is_empty() => {
+                let mut own: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+                for (index, inode) in order.iter().enumerate() {
+                    let copy = owner(*inode).filter(|copy| copy.is_serving());
+                    if let Some(cpu) = copy.and_then(|copy| plan.cpu(copy.slot)) {
+                        own.entry(cpu).or_default().push(index);
+                    }
+                }
+                Some(program::with_cpus(&program, &own))
+            }
+            program => program,
+        };
+        let probes: Vec<(u16, usize)> = copies
+            .iter()
+            .filter_map(|copy| {
+                let port = copy.probe.as_ref()?.port;
+                let own = |inode: &u64| copy.held.iter().any(|held| held.inode == *inode);
+                Some((port, order.iter().position(own)?))
+            })
+            .collect();
+        let ports = probes.iter().map(|(port, _)| *port).collect();
+        let program = probes.into_iter().fold(program, |program, (port, member)| {
             let rest = program.unwrap_or_else(program::by_hash);
             Some(program::with_probe(&rest, port, member))
         });
         self.set(fd, program)
-            .map_err(|error| format!("the kernel takes no program: {error}"))
+            .map_err(|error| format!("the kernel takes no program: {error}"))?;
+        self.probes = ports;
+        Ok(())
     }
 
     /// Attaches `program`, or none.

@@ -10,15 +10,18 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 
 use super::control::{self, Control, Request, Wanted};
-use super::copy::{Copy, Word};
+use super::copy::{Copy, Held, Word};
+use super::endpoint::Endpoint;
 use super::event::Event;
+use super::metrics::Counts;
 use super::notify::{self, Manager};
+use super::orphans::Orphan;
 use super::roll::Roll;
 use super::signals::{self, Signals};
 use super::slots::Slot;
 use super::steering::Group;
 use super::{Error, Plan};
-use crate::process;
+use crate::process::{self, Protocol};
 
 /// How long the last copy may have connections when the runner ends.
 const LAST: Duration = Duration::from_secs(1);
@@ -39,6 +42,12 @@ pub(super) struct Supervisor<'a> {
     pub(super) ending: Option<Ending>,
     pub(super) control: Control,
     pub(super) manager: Manager,
+    endpoint: Option<Endpoint>,
+    pub(super) counts: Counts,
+    /// Listeners of copies that have died, kept for the next one.
+    pub(super) orphans: Vec<Orphan>,
+    /// A listener that is being closed.
+    pub(super) closing: Option<Held>,
     /// How many copies have been started.
     pub(super) generation: u64,
     /// Whether every slot has had a copy that was ready.
@@ -63,6 +72,7 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         let written = crate::replace::replace(path, text.as_bytes(), 0o644);
         written.map_err(|error| Error::io(&path.display().to_string(), error))?;
     }
+    let endpoint = plan.metrics.as_ref().map(Endpoint::open).transpose()?;
     let pid_file = plan.pid_file.clone();
     let manager = Manager::from_environment();
     let mut supervisor = Supervisor {
@@ -74,6 +84,10 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         roll: None,
         ending: None,
         control,
+        endpoint,
+        counts: Counts::default(),
+        orphans: Vec::new(),
+        closing: None,
         generation: 0,
         is_up: false,
         is_opening: false,
@@ -81,6 +95,7 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         next_watchdog: manager.watchdog.map(|_| Instant::now()),
         manager,
     };
+    supervisor.say_where_metrics_are();
     let status = supervisor.serve();
     // Nobody is left but strays of keepers that were killed.
     kill_strays(&[]);
@@ -97,6 +112,17 @@ impl Supervisor<'_> {
             slot,
             message,
         });
+    }
+
+    fn say_where_metrics_are(&mut self) {
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
+        let mut text = format!("metrics at {}", endpoint.address);
+        if endpoint.is_open_to_others() {
+            text.push_str("; warning: whoever reaches that address may read them");
+        }
+        self.say("metrics", None, text);
     }
 
     fn serve(&mut self) -> u8 {
@@ -117,7 +143,7 @@ impl Supervisor<'_> {
     /// Does what is due. Gives when there is more to do.
     fn advance(&mut self) -> Option<Instant> {
         while self.go_on_rolling() {}
-        let mut next = [None; 3];
+        let mut next = [None; 5];
         if self.ending.is_none() {
             next[0] = self.fill_slots();
         } else {
@@ -138,6 +164,8 @@ impl Supervisor<'_> {
             }
             next[2] = self.next_watchdog;
         }
+        next[3] = self.endpoint.as_ref().and_then(Endpoint::next);
+        next[4] = self.drop_orphans();
         next.into_iter().flatten().min()
     }
 
@@ -155,6 +183,9 @@ impl Supervisor<'_> {
             self.is_up = true;
             let count = self.slots.len();
             self.say("up", None, format!("{count} copies serve"));
+            if let Some(text) = self.prospect() {
+                self.say("prospect", None, text.to_owned());
+            }
             self.manager
                 .say(&format!("READY=1\nMAINPID={}", std::process::id()));
         }
@@ -162,6 +193,20 @@ impl Supervisor<'_> {
             let text = format!("{} copies serve", self.slots.len());
             self.control.answer_all(Wanted::Scale, 0, &text);
         }
+    }
+
+    /// What a restart will do; where something cannot be steered, that has been said.
+    fn prospect(&self) -> Option<&'static str> {
+        let mut keys = self.copies.iter().flat_map(|copy| &copy.keys);
+        if keys.any(|key| key.protocol == Protocol::Udp) {
+            return Some(
+                "datagrams are not steered: a restart loses those that wait in a copy that ends",
+            );
+        }
+        self.groups
+            .iter()
+            .all(|one| one.is_steered)
+            .then_some("a restart steers new connections away from a copy before it ends")
     }
 
     fn sleep(&mut self, next: Option<Instant>) {
@@ -177,9 +222,11 @@ impl Supervisor<'_> {
             fds.push(copy.door.fd());
             fds.extend(copy.notify.as_ref().map(std::os::fd::AsFd::as_fd));
         }
+        let more: Vec<_> = self.endpoint.iter().flat_map(Endpoint::fds).collect();
         let mut fds: Vec<PollFd<'_>> = fds
             .iter()
             .map(|fd| PollFd::new(fd, PollFlags::IN))
+            .chain(more.iter().map(|(fd, flags)| PollFd::new(fd, *flags)))
             .collect();
         match poll(&mut fds, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -226,6 +273,10 @@ impl Supervisor<'_> {
             self.obey(client, request);
         }
         self.control.tidy();
+        if let Some(mut endpoint) = self.endpoint.take() {
+            endpoint.serve(|| self.metrics());
+            self.endpoint = Some(endpoint);
+        }
     }
 
     fn obey(&mut self, client: usize, request: Request) {
@@ -247,11 +298,14 @@ impl Supervisor<'_> {
                 }
             }
             Request::Scale(count) => {
-                let why = if count == 0 || count > super::MOST_COPIES {
-                    Some(format!(
-                        "the number of copies is from 1 to {}",
-                        super::MOST_COPIES
-                    ))
+                let most = self.plan.most();
+                let why = if count == 0 || count > most {
+                    let why = if self.plan.cpus.is_empty() {
+                        ""
+                    } else {
+                        ", one a CPU (--pin)"
+                    };
+                    Some(format!("the number of copies is from 1 to {most}{why}"))
                 } else if self.ending.is_some() || self.roll.is_some() || !self.is_up {
                     Some("the runner is starting, restarting or ending".to_owned())
                 } else {

@@ -1,7 +1,11 @@
-//! What the kernel says of the sockets of this network namespace.
+//! What the kernel says of the sockets of this network namespace, and of others.
 
 mod diag;
 mod groups;
+mod namespace;
+mod warning;
 
 pub use diag::{Connection, Listener, State, connections, listeners};
-pub use groups::{Group, Member, Warning, groups};
+pub use groups::{Group, Member, View, groups};
+pub use namespace::{Namespace, namespaces};
+pub use warning::{Warning, is_skewed};

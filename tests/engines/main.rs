@@ -5,6 +5,7 @@ mod daemon;
 mod docker;
 mod fixture;
 mod podman;
+mod runner;
 mod serve;
 
 #[path = "../servers/port.rs"]

@@ -10,12 +10,16 @@ use crate::load::{Load, Talk, ask};
 use crate::supervised::{Runner, command_line, free_port, local, threaded, wait_for};
 
 fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a process"), Signal::KILL).expect("it runs");
+    kill_process(pid.expect("a process"), signal).expect("it runs");
 }
 
 /// The servers below the runner.
-fn servers(runner: &Runner) -> Vec<u32> {
+pub fn servers(runner: &Runner) -> Vec<u32> {
     let all = runner.processes().into_iter();
     all.filter(|pid| command_line(*pid).is_some_and(|line| line.contains("threaded.py")))
         .collect()
@@ -81,6 +85,33 @@ fn when_the_runner_is_killed_nothing_is_left_running() {
             (left.count() == 0).then_some(())
         });
     }
+}
+
+#[test]
+fn when_the_runner_and_the_keepers_are_killed_the_servers_end() {
+    let port = free_port();
+    let (script, text) = (threaded(), port.to_string());
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let mut runner = Runner::start(&["-n", "2"], &command);
+    let all = runner.processes();
+    let keepers = all
+        .iter()
+        .copied()
+        .filter(|pid| command_line(*pid).is_some_and(|line| line.starts_with("reuseport: keeper")));
+    let keepers: Vec<u32> = keepers.collect();
+    assert_eq!((keepers.len(), all.len()), (2, 4));
+    // None of them sees the end of another.
+    for pid in keepers.iter().copied().chain([runner.child.id()]) {
+        signal(pid, Signal::STOP);
+    }
+    for pid in keepers.iter().copied().chain([runner.child.id()]) {
+        kill(pid);
+    }
+    runner.child.wait().expect("a child");
+    wait_for("all have ended", || {
+        let left = all.iter().filter(|pid| command_line(**pid).is_some());
+        (left.count() == 0).then_some(())
+    });
 }
 
 #[test]

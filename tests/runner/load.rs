@@ -2,7 +2,7 @@
 //! becomes of each.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub enum Talk {
     /// HTTP with a `Content-Length`.
     Http,
+    /// The same, many requests on each connection.
+    KeepAlive,
     /// `PING` of redis.
     Redis,
 }
@@ -27,6 +29,9 @@ pub struct Tally {
     /// Answers that were not whole, and connections that were closed without one.
     pub truncated: usize,
     pub late: usize,
+    /// Connections that the server closed, while they were idle, just as the next
+    /// request was sent: no answer began. Not counted as failed.
+    pub closed_idle: usize,
     /// The answers, as the servers gave them.
     pub answers: BTreeMap<String, usize>,
     /// The longest time that an answer took.
@@ -60,6 +65,7 @@ impl Tally {
         self.reset += other.reset;
         self.truncated += other.truncated;
         self.late += other.late;
+        self.closed_idle += other.closed_idle;
         self.slowest = self.slowest.max(other.slowest);
         for (answer, count) in other.answers {
             *self.answers.entry(answer).or_default() += count;
@@ -80,9 +86,13 @@ impl Load {
             let is_over = Arc::clone(&is_over);
             thread::spawn(move || {
                 let mut tally = Tally::default();
+                let mut kept = None;
                 while !is_over.load(Ordering::Relaxed) {
                     let started = Instant::now();
-                    tally.add(ask(to, talk));
+                    match talk {
+                        Talk::KeepAlive => ask_again(to, &mut kept, &mut tally),
+                        Talk::Http | Talk::Redis => tally.add(ask(to, talk)),
+                    }
                     tally.slowest = tally.slowest.max(started.elapsed());
                 }
                 tally
@@ -110,7 +120,7 @@ pub fn ask(to: SocketAddr, talk: Talk) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     match talk {
-        Talk::Http => {
+        Talk::Http | Talk::KeepAlive => {
             stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
             let mut text = Vec::new();
             stream.read_to_end(&mut text)?;
@@ -134,4 +144,60 @@ pub fn ask(to: SocketAddr, talk: Talk) -> io::Result<String> {
             Ok(String::from_utf8_lossy(&answer).trim().to_owned())
         }
     }
+}
+
+/// Makes one request on the connection `kept`, or on a new one.
+fn ask_again(to: SocketAddr, kept: &mut Option<BufReader<TcpStream>>, tally: &mut Tally) {
+    let is_reused = kept.is_some();
+    let mut has_begun = false;
+    let outcome = on_kept(to, kept, &mut has_begun);
+    if outcome.is_err() {
+        *kept = None;
+    }
+    if outcome.is_err() && is_reused && !has_begun {
+        tally.closed_idle += 1;
+    } else {
+        tally.add(outcome);
+    }
+}
+
+fn on_kept(
+    to: SocketAddr,
+    kept: &mut Option<BufReader<TcpStream>>,
+    has_begun: &mut bool,
+) -> io::Result<String> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let stream = match kept {
+        Some(stream) => stream,
+        None => {
+            let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            kept.insert(BufReader::new(stream))
+        }
+    };
+    stream
+        .get_ref()
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let (mut length, mut is_last) = (0, false);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *has_begun = true;
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(text) = line.strip_prefix("content-length: ") {
+            length = text.parse().map_err(io::Error::other)?;
+        }
+        is_last |= line == "connection: close";
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    if is_last {
+        *kept = None;
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }

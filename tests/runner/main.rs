@@ -6,6 +6,10 @@ mod support;
 
 mod failures;
 mod load;
+mod orphans;
 mod rolling;
+mod service;
 mod start;
+mod status;
+mod storm;
 mod supervised;

@@ -1,6 +1,7 @@
 //! Rolling restarts under load, at `tcp_migrate_req=0`.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -13,15 +14,20 @@ const CLIENTS: usize = 64;
 
 /// Runs this test again in a network namespace of its own, where that is permitted:
 /// with a setting of its own, and no strangers. Whether this is the place to be.
-fn is_apart(test: &str) -> bool {
+pub fn is_apart(test: &str) -> bool {
+    is_apart_with(test, "0")
+}
+
+/// The same with this value of `net.ipv4.tcp_migrate_req`.
+pub fn is_apart_with(test: &str, migrate: &str) -> bool {
     const MARK: &str = "REUSEPORT_TEST_APART";
     if std::env::var_os(MARK).is_some() {
-        let _ = fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "0");
+        let _ = fs::write("/proc/sys/net/ipv4/tcp_migrate_req", migrate);
         return true;
     }
     if !is_root() {
         skip(test, "a network namespace of its own needs root");
-        return true;
+        return migrate == "0";
     }
     let script = "ip link set lo up 2>/dev/null || ifconfig lo up; exec \"$@\"";
     let own = std::env::current_exe().expect("this test");
@@ -125,14 +131,9 @@ fn one_copy_is_enough() {
     assert_eq!(tally.failed(), 0, "{tally:?}");
 }
 
-#[test]
-fn nginx_loses_nothing() {
-    if !is_apart("rolling::nginx_loses_nothing") {
-        return;
-    }
-    let port = free_port();
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().display();
+/// A configuration of nginx in `directory`, which listens at `port`.
+fn nginx(directory: &Path, port: u16) -> Vec<String> {
+    let path = directory.display();
     let text = format!(
         "daemon off; pid {path}/pid; error_log /dev/null; worker_processes 2;\n\
          events {{}}\n\
@@ -140,24 +141,68 @@ fn nginx_loses_nothing() {
          fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;\n\
          server {{ listen 127.0.0.1:{port}; location / {{ return 200 'well'; }} }} }}\n"
     );
-    let file = directory.path().join("nginx.conf");
-    fs::write(&file, text).expect("a file");
-    let file = file.to_str().expect("UTF-8");
-    let errors = format!("{path}/errors");
+    fs::write(directory.join("nginx.conf"), text).expect("a file");
     // Each copy writes the same pid file, which nobody reads.
-    let command = [
-        "nginx",
-        "-e",
-        &errors,
-        "-c",
-        file,
-        "-p",
-        directory.path().to_str().expect("UTF-8"),
-    ];
+    let command = format!("nginx -e {path}/errors -c {path}/nginx.conf -p {path}");
+    command.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn nginx_loses_nothing() {
+    if !is_apart("rolling::nginx_loses_nothing") {
+        return;
+    }
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let command = nginx(directory.path(), port);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let compared = plain(2, &command, port, Talk::Http, 3);
     let tally = roll(&["-n", "2"], &command, port, Talk::Http, 5);
     assert_eq!(tally.failed(), 0, "{tally:?}");
     println!("compared: {} failed", compared.failed());
+}
+
+#[test]
+fn connections_that_are_kept_are_closed_while_idle_at_worst() {
+    if !is_apart("rolling::connections_that_are_kept_are_closed_while_idle_at_worst") {
+        return;
+    }
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let command = nginx(directory.path(), port);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    // nginx finishes what it has on QUIT.
+    let flags = [
+        "-n",
+        "2",
+        "--stop-signal",
+        "QUIT",
+        "--drain-timeout",
+        "300ms",
+    ];
+    let tally = roll(&flags, &command, port, Talk::KeepAlive, 3);
+    println!("kept connections: {} closed while idle", tally.closed_idle);
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+    assert!(tally.good > 1000, "{tally:?}");
+}
+
+#[test]
+fn java_loses_nothing() {
+    if !is_apart("rolling::java_loses_nothing") {
+        return;
+    }
+    let port = free_port();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runner/Server.java");
+    let text = port.to_string();
+    let command = [
+        "java",
+        "-XX:TieredStopAtLevel=1",
+        "-Xmx64m",
+        source.to_str().expect("UTF-8"),
+        &text,
+    ];
+    let tally = roll(&["-n", "2"], &command, port, Talk::Http, 1);
+    assert_eq!(tally.failed(), 0, "{tally:?}");
 }
 
 #[test]
@@ -224,21 +269,26 @@ fn scaling_up_and_down_loses_nothing() {
     let command = ["python3", script.to_str().expect("UTF-8"), &text];
     let runner = Runner::start(&["-n", "1"], &command);
     let load = Load::start(CLIENTS, local(port), Talk::Http);
-    for count in ["4", "2", "3", "1"] {
+    for count in ["8", "3", "1"] {
         let outcome = runner.tell(&["scale", count]);
         assert_eq!(outcome.status, Some(0), "{outcome:?} {:#?}", runner.said());
+        // All of them get something.
+        sleep(Duration::from_millis(500));
     }
     let tally = load.end();
     assert_eq!(tally.failed(), 0, "{tally:?}");
     println!("{tally:?}");
-    assert!(tally.answers.len() >= 3, "{tally:?}");
+    assert_eq!(tally.answers.len(), 8, "{tally:?}");
     assert_eq!(runner.stop(), Some(0));
 }
 
 #[test]
 fn connections_are_spread_evenly() {
     const COPIES: u32 = 4;
-    const CONNECTIONS: usize = 4000;
+    // benches/rolling-restarts makes 20,000.
+    let connections = std::env::var("REUSEPORT_CONNECTIONS").ok();
+    let connections = connections.and_then(|text| text.parse().ok());
+    let connections: usize = connections.unwrap_or(4000);
     for steer in ["hash", "random"] {
         let port = free_port();
         let text = port.to_string();
@@ -255,7 +305,7 @@ fn connections_are_spread_evenly() {
         // A restart, so that the order is no longer that of the start.
         runner.restart();
         let before = counts(port);
-        for _ in 0..CONNECTIONS {
+        for _ in 0..connections {
             ask(local(port), Talk::Redis).expect("an answer");
         }
         let after = counts(port);
@@ -305,6 +355,7 @@ fn datagram_sockets_go_with_their_copy() {
          while True:\n  d,a=s.recvfrom(100); s.sendto(os.environ['REUSEPORT_SLOT'].encode(),a)"
     );
     let runner = Runner::start(&["-n", "2"], &["python3", "-c", &script]);
+    runner.await_line("datagrams are not steered");
     for _ in 0..2 {
         let mut slots = std::collections::BTreeSet::new();
         for _ in 0..40 {

@@ -23,6 +23,7 @@ fn bad_input_is_said_before_anything_starts() {
         (&["-n", "2", "--max-restarts", "5"], "5/60s"),
         (&["-n", "2", "--name", "../x"], "give up to 64 letters"),
         (&["--kill-after", "2s"], "--copies"),
+        (&["-n", "1024", "--pin"], "--pin: 1024 copies"),
     ] {
         let outcome = run(reuseport()
             .arg("run")
@@ -160,48 +161,6 @@ fn hup_restarts_and_usr1_tells_the_state() {
 }
 
 #[test]
-fn status_shows_the_copies_of_a_group_and_who_does_not_belong() {
-    let port = free_port();
-    let script = threaded();
-    let text = port.to_string();
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
-    let runner = Runner::start(&["-n", "2"], &command);
-    let look = |words: &[&str]| {
-        let mut command = reuseport();
-        command.env("XDG_RUNTIME_DIR", runner.directory.path());
-        let outcome = run(command.arg("status").args(words).arg("--json"));
-        assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""));
-        let all: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-        all[0].clone()
-    };
-    for words in [&[text.as_str()][..], &[&runner.name]] {
-        let group = look(words);
-        assert_eq!(group["port"], port);
-        let members = group["members"].as_array().expect("members");
-        let mut slots: Vec<_> = members.iter().map(|one| one["slot"].as_u64()).collect();
-        slots.sort_unstable();
-        assert_eq!(slots, [Some(0), Some(1)], "{group:#}");
-        assert!(members.iter().all(|one| one["state"] == "serving"));
-        // The server alone, and not the runner that holds its socket.
-        let pids = members.iter().map(|one| one["pids"].as_array());
-        assert!(pids.flatten().all(|pids| pids.len() == 1), "{group:#}");
-        assert_eq!(group["warnings"], serde_json::json!([]));
-    }
-    let stranger = crate::supervised::Plain::start(&command);
-    let group = wait_for("the stranger joins", || {
-        let group = look(&[&text]);
-        let count = group["members"].as_array().expect("members").len();
-        (count == 3).then_some(group)
-    });
-    assert_eq!(group["warnings"][0]["code"], "stranger", "{group:#}");
-    // It is not steered then, and says so.
-    runner.restart();
-    runner.await_line("one of its sockets is not a copy's");
-    drop(stranger);
-    assert_eq!(runner.stop(), Some(0));
-}
-
-#[test]
 fn who_has_taken_the_port_is_said() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = socket.local_addr().expect("an address").port().to_string();
@@ -211,45 +170,20 @@ fn who_has_taken_the_port_is_said() {
         .arg(&port));
     let own = std::process::id();
     assert_eq!(outcome.status, Some(125), "{outcome:?}");
+    // Where no port is listed, one that CMD names may be meant.
+    let guessed = run(reuseport()
+        .args(["run", "-n", "2", "--", "python3"])
+        .arg(threaded())
+        .arg(&port));
+    assert_ne!(guessed.status, Some(0), "{guessed:?}");
+    let words = format!("warning: tcp 127.0.0.1:{port} is taken by ");
+    assert!(guessed.stderr.contains(&words), "{guessed:?}");
     let words = format!("(process {own}, user ");
     assert!(outcome.stderr.contains(&words), "{outcome:?}");
     assert!(
         outcome.stderr.contains("without SO_REUSEPORT"),
         "{outcome:?}"
     );
-}
-
-#[test]
-fn a_service_manager_is_told_and_events_can_be_json() {
-    let port = free_port().to_string();
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("notify");
-    let manager = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
-    manager
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("a timeout");
-    let heard = || {
-        let mut buffer = [0; 256];
-        let length = manager.recv(&mut buffer).expect("a message");
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
-    };
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
-    let variable = format!("NOTIFY_SOCKET={}", path.display());
-    let runner = Runner::begin_in(&[&variable], &["-n", "2", "--log-format", "json"], &command);
-    let own = runner.child.id();
-    assert_eq!(heard(), format!("READY=1\nMAINPID={own}"));
-    runner.restart();
-    assert_eq!((heard(), heard()), ("RELOADING=1".into(), "READY=1".into()));
-    for line in runner.said() {
-        let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert!(
-            event["event"].is_string() && event["time"].is_number(),
-            "{line}"
-        );
-    }
-    assert_eq!(runner.stop(), Some(0));
-    assert_eq!(heard(), "STOPPING=1");
 }
 
 #[test]
@@ -276,5 +210,54 @@ fn a_copy_may_be_stopped_before_its_replacement_starts() {
     let tally = load.end();
     // With another copy there, nothing is lost all the same.
     assert_eq!(tally.failed(), 0, "{tally:?}");
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_pinned_copy_gets_what_comes_in_on_its_cpu() {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let set = sched_getaffinity(None).expect("the CPUs");
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect();
+    let port = free_port();
+    let (script, text) = (threaded(), port.to_string());
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let count = cpus.len().min(4);
+    let runner = Runner::start(&["-n", &count.to_string(), "--pin"], &command);
+    for _ in 0..2 {
+        for (slot, cpu) in cpus.iter().take(count).enumerate() {
+            // What this thread sends to lo comes in where it runs.
+            let answers: Vec<String> = std::thread::scope(|scope| {
+                let ask = || {
+                    let mut own = CpuSet::new();
+                    own.set(*cpu);
+                    sched_setaffinity(None, &own).expect("a CPU of ours");
+                    (0..8)
+                        .map(|_| ask(local(port), Talk::Http).expect("an answer"))
+                        .collect()
+                };
+                scope.spawn(ask).join().expect("a client")
+            });
+            assert_eq!(answers, vec![slot.to_string(); 8]);
+        }
+        runner.restart();
+    }
+    let pinned = runner.processes().into_iter().filter_map(|pid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let name = text.lines().next()?.ends_with("python3");
+        let list = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        name.then(|| list.trim().to_owned())
+    });
+    let mut pinned: Vec<String> = pinned.collect();
+    pinned.sort_unstable();
+    let mut expected: Vec<String> = cpus.iter().take(count).map(usize::to_string).collect();
+    expected.sort_unstable();
+    assert_eq!(pinned, expected);
+    let outcome = runner.tell(&["scale", "1024"]);
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("one a CPU"), "{outcome:?}");
     assert_eq!(runner.stop(), Some(0));
 }

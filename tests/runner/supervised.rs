@@ -118,6 +118,16 @@ impl Runner {
         run(&mut command)
     }
 
+    /// Its control socket.
+    pub fn control(&self) -> PathBuf {
+        let directory = if crate::support::is_root() {
+            PathBuf::from("/run/reuseport")
+        } else {
+            self.directory.path().join("reuseport")
+        };
+        directory.join(format!("{}.sock", self.name))
+    }
+
     pub fn restart(&self) {
         let outcome = self.tell(&["restart"]);
         assert_eq!(outcome.status, Some(0), "{outcome:?} {:#?}", self.said());

@@ -1,0 +1,98 @@
+//! What becomes of connections that wait in the queue of a copy that dies.
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::failures::{servers, signal};
+use crate::load::{Talk, ask};
+use crate::rolling::{is_apart, is_apart_with};
+use crate::supervised::{Runner, free_port, local, threaded, wait_for};
+
+/// Stops the first of `copies` copies, makes `clients` requests, kills it while some
+/// of them wait in it, and gives the answers and what the runner said.
+fn kill_one_with_a_queue(copies: &str, clients: usize) -> (Vec<Option<String>>, Vec<String>) {
+    let port = free_port();
+    let (script, text) = (threaded(), port.to_string());
+    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let runner = Runner::start(&["-n", copies], &command);
+    let victim = servers(&runner)[0];
+    signal(victim, Signal::STOP);
+    let clients: Vec<_> = (0..clients)
+        .map(|_| thread::spawn(move || ask(local(port), Talk::Http).ok()))
+        .collect();
+    let waiting = || {
+        let look = runner.tell(&["status", "--json"]).stdout;
+        let all: serde_json::Value = serde_json::from_str(&look).expect("JSON");
+        let members = all[0]["members"].as_array().expect("members").iter();
+        members
+            .map(|one| one["queue"].as_u64().expect("a queue"))
+            .sum::<u64>()
+    };
+    let expected = if copies == "1" { clients.len() } else { 1 };
+    wait_for("they wait", || (waiting() >= expected as u64).then_some(()));
+    // What the others have is answered.
+    thread::sleep(Duration::from_millis(300));
+    signal(victim, Signal::KILL);
+    let answers = clients.into_iter().map(|one| one.join().expect("a client"));
+    let answers = answers.collect();
+    runner.await_line("is started again");
+    wait_for("all serve again", || {
+        let copies: usize = copies.parse().expect("a number");
+        (servers(&runner).len() == copies && TcpStream::connect(local(port)).is_ok()).then_some(())
+    });
+    let said = runner.said();
+    assert_eq!(runner.stop(), Some(0));
+    (answers, said)
+}
+
+/// The number before `text` in one of the lines.
+fn number(said: &[String], text: &str) -> usize {
+    let line = said.iter().find(|line| line.contains(text));
+    let line = line.unwrap_or_else(|| panic!("{text}: {said:#?}"));
+    let before = line.split(text).next().unwrap_or_default().trim_end();
+    let word = before.rsplit(' ').next().unwrap_or_default();
+    word.parse().unwrap_or_else(|_| panic!("{line}"))
+}
+
+#[test]
+fn what_waits_in_a_copy_that_dies_is_counted_as_lost() {
+    if !is_apart("orphans::what_waits_in_a_copy_that_dies_is_counted_as_lost") {
+        return;
+    }
+    let (answers, said) = kill_one_with_a_queue("2", 24);
+    let failed = answers.iter().filter(|one| one.is_none()).count();
+    assert!(failed > 0);
+    let lost = number(&said, "connections that waited are lost");
+    // It may have accepted some.
+    assert!(lost <= failed && failed <= lost + 2, "{failed} {said:#?}");
+}
+
+#[test]
+fn what_waits_is_given_to_others_where_the_kernel_does_that() {
+    let test = "orphans::what_waits_is_given_to_others_where_the_kernel_does_that";
+    if !is_apart_with(test, "1") {
+        return;
+    }
+    let (answers, said) = kill_one_with_a_queue("2", 24);
+    let failed = answers.iter().filter(|one| one.is_none()).count();
+    // Those that it had accepted.
+    assert!(failed <= 2, "{failed} {said:#?}");
+    assert!(number(&said, "connections that waited are given to other copies") > 0);
+}
+
+#[test]
+fn what_waits_in_the_only_copy_is_kept_for_the_next() {
+    let test = "orphans::what_waits_in_the_only_copy_is_kept_for_the_next";
+    if !is_apart_with(test, "1") {
+        return;
+    }
+    let (answers, said) = kill_one_with_a_queue("1", 12);
+    let failed = answers.iter().filter(|one| one.is_none()).count();
+    assert!(failed <= 2, "{failed} {said:#?}");
+    let kept = number(&said, "connections that waited are kept");
+    let given = number(&said, "connections that waited are given to it");
+    assert!(kept > 0 && given >= kept, "{said:#?}");
+}

@@ -1,0 +1,103 @@
+//! Copies that are killed all the time.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::load::{Load, Talk};
+use crate::rolling::is_apart;
+use crate::supervised::{Runner, free_port, local, wait_for};
+use crate::support::compile;
+
+const COPIES: usize = 24;
+const CLIENTS: usize = 8;
+
+/// The servers that the runner lets serve.
+fn serving(runner: &Runner) -> Vec<u32> {
+    let mut stream = UnixStream::connect(runner.control()).expect("it listens");
+    stream.write_all(b"\"status\"\n").expect("written");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("UTF-8");
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let copies = answer["state"]["copies"].as_array().expect("copies").iter();
+    let serving = copies.filter(|copy| copy["state"] == "serving");
+    serving
+        .filter_map(|copy| u32::try_from(copy["pid"].as_u64()?).ok())
+        .collect()
+}
+
+#[test]
+fn copies_killed_all_the_time_lose_only_what_they_held() {
+    if !is_apart("storm::copies_killed_all_the_time_lose_only_what_they_held") {
+        return;
+    }
+    // Seconds; benches/crashes takes a minute.
+    let time = std::env::var("REUSEPORT_STORM").ok();
+    let time = time.and_then(|text| text.parse().ok()).unwrap_or(5);
+    let port = free_port();
+    let program = compile("gcc", "runner/storm.c", &[]);
+    let text = port.to_string();
+    let command = [program.to_str().expect("UTF-8"), &text];
+    // The first answers of each copy are for the runner alone: as long as it has the
+    // group's order right, no client sees them.
+    let runner = Runner::start(&["-n", &COPIES.to_string(), "--ready", "http=/"], &command);
+    let load = Load::start(CLIENTS, local(port), Talk::Http);
+    let (start, mut killed) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(time) {
+        sleep(Duration::from_millis(100));
+        let all = serving(&runner);
+        // Where nobody serves, what comes goes to those that start: not tested here.
+        if all.len() < 4 {
+            continue;
+        }
+        let victim = all[killed * 7 % all.len()];
+        let pid = i32::try_from(victim).ok().and_then(Pid::from_raw);
+        // It may have been one that ends.
+        killed += usize::from(kill_process(pid.expect("a process"), Signal::KILL).is_ok());
+    }
+    // The last one is noticed, too.
+    sleep(Duration::from_millis(500));
+    let tally = load.end();
+    let said = runner.said();
+    let lost: usize = said
+        .iter()
+        .filter(|line| line.contains("that waited are lost"))
+        .filter_map(|line| {
+            line.split(" connections that waited are lost")
+                .next()?
+                .rsplit(' ')
+                .next()?
+                .parse::<usize>()
+                .ok()
+        })
+        .sum();
+    println!(
+        "killed {killed} in {time} s: {} of {} requests failed, {lost} of them waited: {tally:?}",
+        tally.failed(),
+        tally.good + tally.failed()
+    );
+    assert_eq!(tally.answers.keys().collect::<Vec<_>>(), ["y"]);
+    assert!(
+        !said.iter().any(|line| line.contains("not steered")),
+        "{said:#?}"
+    );
+    // Each had accepted one at most; a second may have been on its way.
+    assert!(tally.failed() <= lost + 2 * killed, "{said:#?}");
+    assert_eq!((tally.refused, tally.late), (0, 0));
+    wait_for("no slot is lost", || {
+        let look = runner.tell(&["status", "--json"]).stdout;
+        let all: serde_json::Value = serde_json::from_str(&look).ok()?;
+        let members = all[0]["members"].as_array()?;
+        let serving = members.iter().filter(|one| one["state"] == "serving");
+        (serving.count() == COPIES && members.len() == COPIES).then_some(())
+    });
+    let load = Load::start(CLIENTS, local(port), Talk::Http);
+    runner.restart();
+    let tally = load.end();
+    assert_eq!(tally.failed(), 0, "{tally:?} {:#?}", runner.said());
+    assert_eq!(tally.answers.keys().collect::<Vec<_>>(), ["y"]);
+    assert_eq!(runner.stop(), Some(0));
+}
