@@ -1,11 +1,22 @@
 //! What is given to others: the static program and the two images, built by the
 //! very Dockerfile; the stage that compiles is replaced by this machine's work.
 
+#[allow(dead_code, reason = "Docker's part of it is used here")]
+#[path = "../engines/daemon.rs"]
+mod daemon;
+#[path = "../servers/port.rs"]
+mod port;
+#[allow(dead_code, reason = "two containers on one port are used here")]
+#[path = "../engines/serve.rs"]
+mod serve;
+#[allow(dead_code, reason = "the port's part of it is used here")]
+#[path = "../servers/sockets.rs"]
+mod sockets;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -15,6 +26,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use port::Port;
 use support::{command, is_root, output, run, skip};
 
 /// The directory with what the stage `build` of the Dockerfile leaves in `/out`.
@@ -126,6 +138,21 @@ impl Drop for Engine {
     }
 }
 
+/// What puts the shim into another image.
+const COPIED: &str = "\
+COPY --from=own:shim /libreuseport.so /.reuseport/
+ENV LD_PRELOAD=/.reuseport/libreuseport.so";
+
+/// Writes the build of an image of redis-server, with `lines` of its own.
+fn containerfile(directory: &Path, lines: &str) -> PathBuf {
+    let path = directory.join("Containerfile");
+    let file = format!(
+        "FROM scratch\nCOPY redis /\nENV PATH=/usr/bin\n{lines}\nENTRYPOINT [\"redis-server\", \"--save\", \"\"]\n"
+    );
+    fs::write(&path, file).expect("written");
+    path
+}
+
 /// redis-server with all that it needs, and the sources for an image of it.
 fn redis(directory: &Path) -> PathBuf {
     let root = directory.join("redis");
@@ -138,11 +165,6 @@ fn redis(directory: &Path) -> PathBuf {
         support::copy(fs::canonicalize(file).expect("a file"), &copy);
     }
     root
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 fn await_two_listeners(port: u16) {
@@ -176,16 +198,34 @@ fn the_static_program_needs_nothing_of_the_machine() {
             "chroot(2) needs root",
         );
     }
-    // A root file system with nothing in it.
     let root = tempfile::tempdir().expect("a directory");
     support::copy(&program, &root.path().join("reuseport"));
-    let mut chroot = command("chroot");
-    let printed = output(
+    let inside = |words: &[&str]| {
+        let mut chroot = command("chroot");
+        chroot.arg(root.path()).args(words);
         chroot
-            .arg(root.path())
-            .args(["/reuseport", "install", "/shim"]),
-    );
+    };
+    let printed = output(&mut inside(&["/reuseport", "install", "/shim"]));
     assert_eq!(printed, "/shim/libreuseport.so\n");
+
+    // With musl's C library alone beside it: a server that binds twice.
+    let twice = support::compile("musl-gcc", "../nix/twice.c", &[]);
+    support::copy(&twice, &root.path().join("twice"));
+    let loader = format!("/lib/ld-musl-{}.so.1", std::env::consts::ARCH);
+    fs::create_dir(root.path().join("lib")).expect("made");
+    let real = fs::canonicalize(&loader).expect("musl's loader");
+    support::copy(real, &root.path().join(&loader[1..]));
+    let alone = run(&mut inside(&["/twice"]));
+    assert_eq!(alone.status, Some(2), "{}", alone.stderr);
+    let checked = output(&mut inside(&["/reuseport", "check", "/twice"]));
+    assert_eq!(checked, "/twice: works\n");
+    output(&mut inside(&[
+        "/reuseport",
+        "--port",
+        "0-65535",
+        "--",
+        "/twice",
+    ]));
 }
 
 #[test]
@@ -219,29 +259,25 @@ fn images_are_small_and_serve_in_other_builds_and_as_an_init_container() {
     // In a second build.
     let work = tempfile::tempdir().expect("a directory");
     redis(work.path());
-    let port = free_port();
+    let port = Port::free();
+    let number = port.number.to_string();
     let build = |name: &str, lines: &str| {
-        let file = format!(
-            "FROM scratch\nCOPY redis /\n{lines}\nCMD [\"redis-server\", \"--port\", \"{port}\", \"--save\", \"\"]\n"
-        );
-        fs::write(work.path().join("Containerfile"), file).expect("written");
+        containerfile(work.path(), lines);
         let outcome = run(engine
             .call("buildah")
             .args(["build", "--isolation", "chroot", "--tag", name])
             .arg(work.path()));
         assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
     };
-    build(
-        "redis:copied",
-        "COPY --from=localhost/own:shim /libreuseport.so /.reuseport/\nENV LD_PRELOAD=/.reuseport/libreuseport.so PATH=/usr/bin",
-    );
+    build("redis:copied", COPIED);
     let mut names = Vec::new();
     for _ in 0..2 {
-        let started = run(&mut engine.run(&["--detach", "localhost/redis:copied"]));
+        let flags = ["--detach", "localhost/redis:copied", "--port", &number];
+        let started = run(&mut engine.run(&flags));
         assert_eq!(started.status, Some(0), "{}", started.stderr);
         names.push(started.stdout.trim_end().to_owned());
     }
-    await_two_listeners(port);
+    await_two_listeners(port.number);
     for name in names {
         run(engine
             .call("podman")
@@ -249,7 +285,7 @@ fn images_are_small_and_serve_in_other_builds_and_as_an_init_container() {
     }
 
     // As an init container, which leaves the shim in a directory for the next.
-    build("redis:plain", "ENV PATH=/usr/bin");
+    build("redis:plain", "");
     let shared = work.path().join("shared");
     fs::create_dir(&shared).expect("made");
     let volume = format!("{}:/.reuseport", shared.display());
@@ -269,8 +305,8 @@ fn images_are_small_and_serve_in_other_builds_and_as_an_init_container() {
     );
     // As manifests have it: `command`, which takes the entrypoint's place.
     let version = ["--rm", "--entrypoint", "reuseport", "localhost/own:cli"];
-    let mut named = engine.run(&version);
-    output(named.arg("--version"));
+    let mut by_name = engine.run(&version);
+    output(by_name.arg("--version"));
     let preload = "LD_PRELOAD=/.reuseport/libreuseport.so";
     for _ in 0..2 {
         let flags = [
@@ -280,9 +316,41 @@ fn images_are_small_and_serve_in_other_builds_and_as_an_init_container() {
             "--env",
             preload,
             "localhost/redis:plain",
+            "--port",
+            &number,
         ];
         let started = run(&mut engine.run(&flags));
         assert_eq!(started.status, Some(0), "{}", started.stderr);
     }
-    await_two_listeners(port);
+    await_two_listeners(port.number);
+}
+
+#[test]
+fn docker_runs_both_images() {
+    const NAME: &str = "docker_runs_both_images";
+    let Some(docker) = daemon::docker(NAME) else {
+        return;
+    };
+    let engine = Engine::new();
+    let work = tempfile::tempdir().expect("a directory");
+    for stage in ["shim", "cli"] {
+        let archive = work.path().join(stage).display().to_string();
+        let image = format!("own:{stage}");
+        let destination = format!("docker-archive:{archive}:{image}");
+        let pushed = run(engine.call("buildah").args(["push", &image, &destination]));
+        assert_eq!(pushed.status, Some(0), "{}", pushed.stderr);
+        docker.ask(&["load", "--quiet", "--input", &archive]);
+    }
+    let version = concat!("reuseport ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        docker.ask(&["run", "--rm", "own:cli", "--version"]),
+        version
+    );
+
+    redis(work.path());
+    let file = containerfile(work.path(), COPIED);
+    let (file, context) = (file.to_str().expect("UTF-8"), work.path());
+    let build = ["build", "--quiet", "--tag", "redis:copied", "--file", file];
+    docker.ask(&[&build[..], &[context.to_str().expect("UTF-8")]].concat());
+    serve::assert_shared(&docker, "redis:copied", Port::free().number);
 }
