@@ -104,6 +104,8 @@ pub enum Fault {
          say which with --arch, pin it with nodeSelector kubernetes.io/arch, or use --delivery image=REF or init=REF"
     )]
     AnyArchitecture,
+    #[error("the image of container {container}: {why}; without --check no image is read")]
+    Image { container: String, why: String },
     #[error("{0}")]
     NoShim(#[from] crate::shim::NoShim),
     #[error("the annotation {annotation}: {why}")]

@@ -3,9 +3,10 @@
 
 use serde_json::Value;
 
-use super::document::{Document, Documents};
+use super::document::Document;
 use super::edit::Edited;
 use super::error::{Error, Fault, Position};
+use super::reader::Documents;
 use super::splice::{self, Splice};
 use super::value;
 use super::write::Indent;
