@@ -12,7 +12,7 @@ use super::names::{
     VARIABLE,
 };
 use super::path::Path;
-use super::reader::Documents;
+use super::reader::{Documents, readable};
 use super::remove::{self, Cuts};
 use super::stream::Draft;
 use super::workload::{self, Workload};
@@ -53,7 +53,8 @@ pub(super) fn eject<'s>(
         there: Vec::new(),
         chosen: 0,
     };
-    let mut documents = Documents::new(&source.name, &source.text);
+    let readable = readable(&source.text);
+    let mut documents = Documents::new(&source.name, &source.text, &readable);
     while let Some(document) = documents.next()? {
         if !workload::may_hold(&document, templates) {
             match configmap::name_of_ours(&document) {

@@ -3,6 +3,7 @@
 //! What a stream holds of ours is taken out first, so that doing it twice is doing
 //! it once, and other rules or a newer shim take the place of the old ones.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
@@ -18,7 +19,7 @@ use super::look::{self, Asked, Images, Seen};
 use super::names::SHIM;
 use super::path::Path;
 use super::pods::{self, Pin};
-use super::reader::Documents;
+use super::reader::{Documents, readable};
 use super::stream::Draft;
 use super::workload::{self, Workload};
 use super::write::Indent;
@@ -88,6 +89,7 @@ struct Call<'o> {
     /// architecture of the shim in them.
     configmaps: BTreeMap<(Option<String>, &'static str), String>,
     adviser: Adviser,
+    /// What is there, where the command line names some of it.
     there: Vec<String>,
     containers_there: Vec<String>,
     containers_found: HashSet<String>,
@@ -153,7 +155,8 @@ impl Call<'_> {
     /// chosen.
     fn place(&mut self, source: &Source, held: &HashMap<usize, Held>) -> Result<String, Error> {
         let mut draft = Draft::new(&source.name, &source.text);
-        let mut documents = Documents::new(&source.name, &source.text);
+        let readable = readable(&source.text);
+        let mut documents = Documents::new(&source.name, &source.text, &readable);
         let mut number = 0;
         while let Some(document) = documents.next()? {
             if !workload::may_hold(&document, &self.options.templates) {
@@ -165,7 +168,9 @@ impl Call<'_> {
             let mut changes = Vec::new();
             let mut indent = None;
             for workload in workload::workloads(&value, &self.options.templates) {
-                self.there.push(workload.title());
+                if !self.options.workloads.is_empty() {
+                    self.there.push(workload.title());
+                }
                 let held = held.get(&number);
                 number += 1;
                 if !self.chooses(&workload) {
@@ -191,7 +196,7 @@ impl Call<'_> {
                 None
             } else {
                 let indent = indent.unwrap_or(Indent { step: 2, dash: 0 });
-                Some(edit(source, &document, &value, &changes, indent)?)
+                Some(edit(source, &document, value, &changes, indent)?)
             };
             draft.push(&document, edited);
         }
@@ -235,8 +240,10 @@ impl Call<'_> {
         let error = |path: &Path, fault| place.error(path, fault);
         let chosen = container::choose(value, workload, &annotations, self.options, held)
             .map_err(|(path, fault)| error(&path, fault))?;
-        self.containers_there.extend(chosen.there);
-        self.containers_found.extend(chosen.found);
+        if !self.options.containers.is_empty() {
+            self.containers_there.extend(chosen.there);
+            self.containers_found.extend(chosen.found);
+        }
         for finding in chosen.findings {
             place.advise(&mut self.adviser, None, finding);
         }
@@ -351,6 +358,9 @@ impl Call<'_> {
         if let Some(name) = self.configmaps.get(&key) {
             return Ok(name.clone());
         }
+        if let Cow::Owned(_) = readable(&place.source.text) {
+            return Err(error(Fault::HalfCharacters));
+        }
         let object = configmap::new(shim, workload);
         draft.insert(&object, place.document);
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -402,12 +412,12 @@ fn assumed() -> Result<&'static Architecture, shim::NoShim> {
 fn edit(
     source: &Source,
     document: &Document,
-    value: &Value,
+    value: Value,
     changes: &[Change],
     indent: Indent,
 ) -> Result<Edited, Error> {
     edit::edit(document, value, changes, indent)
-        .map_err(|fault| Error::at(document.position(&source.name, &Path::default()), fault))
+        .map_err(|(path, fault)| Error::at(document.position(&source.name, &path), fault))
 }
 
 /// Items for the list `key` of the mapping `map`, at its end or its beginning.

@@ -23,6 +23,40 @@ const DEEPEST: usize = 200;
 /// is written.
 const MOST_EXPANDED: u64 = 500_000;
 
+/// `text` as the parser takes it, which is of the same length.
+///
+/// JSON writes what lies beyond 16 bits as two escapes (`\ud83d\ude00`), neither of
+/// which is a character to YAML: each becomes that of another, which nobody sees, as
+/// a string of JSON is never written anew.
+pub(super) fn readable(text: &str) -> Cow<'_, str> {
+    let is_json = text
+        .trim_start_matches('\u{feff}')
+        .trim_start()
+        .starts_with('{');
+    let bytes = text.as_bytes();
+    let is_half = |at: &usize| {
+        let before = text[..*at].len() - text[..*at].trim_end_matches('\\').len();
+        before.is_multiple_of(2)
+            && matches!(bytes.get(at + 2), Some(b'd' | b'D'))
+            && matches!(
+                bytes.get(at + 3),
+                Some(b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
+            )
+    };
+    let escapes = text.match_indices("\\u").map(|(at, _)| at);
+    let halves: Vec<usize> = if is_json {
+        escapes.filter(is_half).collect()
+    } else {
+        Vec::new()
+    };
+    let mut readable = Cow::Borrowed(text);
+    for at in halves {
+        // \ud800 to \udfff become \ue800 to \uefff, which are for private use.
+        readable.to_mut().replace_range(at + 2..at + 3, "e");
+    }
+    readable
+}
+
 /// Turns the parser's positions, which count characters, into bytes.
 #[derive(Debug)]
 struct Offsets<'t> {
@@ -62,6 +96,7 @@ impl<'t> Offsets<'t> {
 struct Open {
     id: Id,
     key: Option<Id>,
+    /// The keys of a mapping that has many.
     seen: HashSet<String>,
     expanded: u64,
 }
@@ -92,12 +127,12 @@ struct Builder<'t> {
 }
 
 impl<'t> Documents<'t> {
-    /// The documents of `text`, which came from `file`.
-    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
+    /// The documents of `text`, which came from `file` and is [`readable`] so.
+    pub(super) fn new(file: &'t str, text: &'t str, readable: &'t str) -> Self {
         Self {
             file,
             text,
-            parser: Parser::new_from_str(text),
+            parser: Parser::new_from_str(readable),
             offsets: Offsets::new(text),
             next: 0,
             end: usize::from(text.starts_with('\u{feff}')) * '\u{feff}'.len_utf8(),
@@ -203,7 +238,12 @@ impl<'t> Documents<'t> {
         let position = self.position(line, column, path);
         // What is seen first of a template may be far from where it is.
         let is_template = self.text.contains("{{");
-        let fault = if is_template {
+        let is_json = self.text.trim_start().starts_with('{');
+        let at = self.offsets.byte(error.marker().index());
+        let rest = self.text.get(at..).unwrap_or_default();
+        let fault = if is_json && position.path.is_empty() && rest.starts_with('{') {
+            Fault::JsonStream
+        } else if is_template {
             Fault::Template
         } else {
             Fault::Syntax {
@@ -359,35 +399,54 @@ impl<'t> Builder<'t> {
                 nodes: open.expanded,
             });
         }
-        let parent = open.id;
-        let key = open.key;
-        match &mut self.nodes[parent].content {
-            Content::List { items, .. } => items.push(id),
-            Content::Map { entries, .. } => match key {
-                Some(key) => {
-                    entries.push((key, id));
-                    open.key = None;
-                }
-                None => {
-                    let name = match &self.nodes[id].content {
-                        Content::Scalar(name, _) => name.to_string(),
-                        Content::Alias(target) => match &self.nodes[*target].content {
-                            Content::Scalar(name, _) => name.to_string(),
-                            _ => return Err(Fault::ComplexKey { is_map: true }),
-                        },
-                        Content::Map { .. } => return Err(Fault::ComplexKey { is_map: true }),
-                        Content::List { .. } => return Err(Fault::ComplexKey { is_map: false }),
-                    };
-                    let open = self.open.last_mut().expect("it was open above");
-                    open.key = Some(id);
-                    if !open.seen.insert(name.clone()) {
-                        return Err(Fault::DuplicateKey { key: name });
-                    }
-                }
-            },
+        let (parent, key) = (open.id, open.key.take());
+        match (&mut self.nodes[parent].content, key) {
+            (Content::List { items, .. }, _) => items.push(id),
+            (Content::Map { entries, .. }, Some(key)) => entries.push((key, id)),
+            (Content::Map { .. }, None) => {
+                open.key = Some(id);
+                return self.check_key(parent, id);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Refuses a key that the mapping `map`, which is open, has already.
+    fn check_key(&mut self, map: Id, key: Id) -> Result<(), Fault> {
+        /// So many are compared faster than they are hashed.
+        const FEW: usize = 16;
+        let nodes = &self.nodes;
+        let text = |id: Id| match &nodes[id].content {
+            Content::Scalar(text, _) => Ok(&**text),
+            Content::Alias(target) => match &nodes[*target].content {
+                Content::Scalar(text, _) => Ok(&**text),
+                _ => Err(Fault::ComplexKey { is_map: true }),
+            },
+            Content::Map { .. } => Err(Fault::ComplexKey { is_map: true }),
+            Content::List { .. } => Err(Fault::ComplexKey { is_map: false }),
+        };
+        let name = text(key)?;
+        let Content::Map { entries, .. } = &nodes[map].content else {
+            return Ok(());
+        };
+        let mut others = entries.iter().filter_map(|(key, _)| text(*key).ok());
+        let open = self.open.last_mut().expect("the mapping is open");
+        let is_new = if entries.len() < FEW {
+            others.all(|other| other != name)
+        } else {
+            if open.seen.is_empty() {
+                open.seen.extend(others.map(ToOwned::to_owned));
+            }
+            open.seen.insert(name.to_owned())
+        };
+        if is_new {
+            Ok(())
+        } else {
+            Err(Fault::DuplicateKey {
+                key: name.to_owned(),
+            })
+        }
     }
 
     /// The path of what is being read, as in `.spec.containers[0]`.
