@@ -10,12 +10,12 @@ use super::image::{self, Output, Refusal};
 use super::progress::progress;
 use super::report::{findings_json, write_findings, write_verdict};
 use crate::finding::Verdict;
-use crate::image::check::judge;
+use crate::image::check::{Run, judge};
 use crate::image::contents::{Content, Picture};
 use crate::image::engine::{Container, Engine, EngineError, EngineFiles, Inspected, spelt};
 use crate::image::error::Error;
 use crate::image::transform::Request;
-use crate::image::{Name, Reference};
+use crate::image::{Name, Platform, Reference};
 use crate::program::{Judgement, Root};
 
 /// How an image is looked at before it is changed.
@@ -157,8 +157,22 @@ pub(super) fn check(name: &Name) -> Result<Judgement, Refusal> {
         return Err(super::check::not_linux(&name, Some(&image.platform())));
     }
     let documents = engine.documents(&image)?;
-    let (judgement, _) = judged(&engine, &image, &documents)?;
+    let (judgement, _) = judged(&engine, &image, &documents, &Run::default())?;
     Ok(judgement)
+}
+
+/// What is found of the image `name` of the engine when it is run as `run` says, on
+/// which platform, and its config.
+///
+/// # Errors
+/// No engine answers, or it has no such image.
+pub(super) fn look(name: &Name, run: &Run) -> Result<(Platform, Value, Judgement), Refusal> {
+    let engine = Engine::find()?;
+    let image = engine.image(&spelt(name))?;
+    let documents = engine.documents(&image)?;
+    let (judgement, _) = judged(&engine, &image, &documents, run)?;
+    let config = documents.config.tree["config"].clone();
+    Ok((image.platform(), config, judgement))
 }
 
 /// Judges what the image will run, and gives the container that was read from.
@@ -166,11 +180,13 @@ fn judged(
     engine: &Engine,
     image: &Inspected,
     documents: &crate::image::edit::Image,
+    run: &Run,
 ) -> Result<(Judgement, Option<Container>), Refusal> {
     let container = Rc::new(engine.files(image)?);
     let files = Rc::new(EngineFiles::new(Rc::clone(&container)));
     let root = Root::of(Rc::clone(&files));
-    let judgement = judge(&root, &documents.config.tree["config"]);
+    let config = run.of(&documents.config.tree["config"]);
+    let judgement = judge(&root, &config, run.no_new_privileges);
     if let Some(error) = files.take_error() {
         return Err(error.into());
     }
@@ -190,7 +206,7 @@ fn checked(
     look: Look,
     json: bool,
 ) -> Result<Checked, Refusal> {
-    let (judgement, container) = judged(engine, image, documents)?;
+    let (judgement, container) = judged(engine, image, documents, &Run::default())?;
     let verdict = judgement.verdict();
     let mut text = String::new();
     write_verdict(&mut text, &source.to_string(), verdict, "");

@@ -24,7 +24,7 @@ use crate::image::registry::{Client, Options};
 use crate::image::store;
 use crate::image::transfer;
 use crate::image::tree::Shared;
-use crate::image::{Digest, Family, Platform, Reference};
+use crate::image::{Digest, Family, Name, Platform, Reference};
 
 /// What ends the tag of an image with the shim.
 pub(super) const SUFFIX: &str = "-reuseport";
@@ -179,9 +179,14 @@ pub(super) fn parse(target: &str) -> Result<Reference, Refusal> {
 /// the registry's.
 pub(super) fn locate(target: &str) -> Result<Reference, Refusal> {
     let reference = parse(target)?;
-    let Reference::Bare(name) = reference else {
-        return Ok(reference);
-    };
+    match reference {
+        Reference::Bare(name) => whose(name),
+        _ => Ok(reference),
+    }
+}
+
+/// The engine's image `name` if one answers and has it, else the registry's.
+pub(super) fn whose(name: Name) -> Result<Reference, Refusal> {
     let has_it = match Engine::find() {
         Ok(engine) => engine.inspect(&spelt(&name))?.is_some(),
         Err(_) => false,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::engine;
 use super::host::HostFlags;
 use super::image::{self, First, Output, Read, Refusal, SUFFIX, Transport};
-use super::manifest::{self, Flags};
+use super::manifest::{self, Flags, Manner};
 use super::report::{findings_json, write_findings, write_verdict};
 use super::rules::RuleFlags;
 use super::unit::{self, UnitFlags};
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "files")]
     skip_unsupported: bool,
     /// Go on where the check says that it fails
-    #[arg(long, conflicts_with = "files")]
+    #[arg(long)]
     force: bool,
     /// Do not look at what the image will run
     #[arg(long, conflicts_with_all = ["force", "files"])]
@@ -84,9 +84,21 @@ pub(super) fn run(arguments: Arguments) -> u8 {
 }
 
 fn inject_manifests(arguments: Arguments) -> u8 {
-    let Output { in_place, json, .. } = arguments.output;
-    let rules = arguments.rules.assignments();
-    manifest::inject_files(arguments.manifests, rules, in_place, json)
+    let Arguments {
+        output,
+        transport,
+        force,
+        manifests,
+        rules,
+        ..
+    } = arguments;
+    let manner = Manner {
+        in_place: output.in_place,
+        json: output.json,
+        force,
+    };
+    let rules = rules.assignments();
+    manifest::inject_files(manifests, rules, &manner, || transport.client())
         .unwrap_or_else(|refusal| refusal.say())
 }
 

@@ -13,8 +13,11 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use super::image::Refusal;
+use super::look::Looker;
 use super::report::{coloured_for_stdout, escaped, escaped_json};
 use super::{answer, status};
+use crate::finding::Severity;
+use crate::image::registry::Client;
 use crate::manifest::{
     self, Advice, Delivery, Error, Injection, Outcome, Source, TemplatePath, join,
 };
@@ -70,6 +73,18 @@ pub(super) struct Flags {
     /// The architecture of nodes that pods are not pinned to
     #[arg(long, value_name = "ARCH", requires = "files", value_parser = architecture)]
     arch: Option<&'static Architecture>,
+    /// Look into each container's image, as the engine or the registry has it:
+    /// refuse where the shim would not act, and join an LD_PRELOAD of the image
+    #[arg(long, requires = "files")]
+    check: bool,
+}
+
+/// How manifests are treated, with the flags that images have as well.
+pub(super) struct Manner {
+    pub(super) in_place: bool,
+    pub(super) json: bool,
+    /// Whether the shim goes where it would not act.
+    pub(super) force: bool,
 }
 
 fn workload(text: &str) -> Result<String, String> {
@@ -92,9 +107,12 @@ fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
 pub(super) fn inject_files(
     flags: Flags,
     rules: Assignments,
-    in_place: bool,
-    json: bool,
+    manner: &Manner,
+    client: impl FnOnce() -> Client,
 ) -> Result<u8, Refusal> {
+    if manner.force && !flags.check {
+        return Err(Refusal::fault("--force goes with --check alone"));
+    }
     let delivery = match (flags.configmap, flags.delivery) {
         (None, delivery) => delivery,
         (Some(name), Delivery::ConfigMap(_)) => Delivery::ConfigMap(Some(name)),
@@ -112,18 +130,23 @@ pub(super) fn inject_files(
         workloads: files.workloads.clone(),
         templates: files.templates.clone(),
         architecture: flags.arch,
-        apart: in_place,
+        apart: manner.in_place,
     };
-    let what = "put into";
-    files.edit(in_place, json, what, |sources| {
-        manifest::inject(sources, &options)
+    let images = flags.check.then(|| Looker::new(client()));
+    files.edit(manner, "put into", |sources| match &images {
+        Some(images) => manifest::inject_looking(sources, &options, images),
+        None => manifest::inject(sources, &options),
     })
 }
 
 /// `reuseport eject -f`.
 pub(super) fn eject_files(files: &Files, in_place: bool, json: bool) -> Result<u8, Refusal> {
-    let what = "taken out of";
-    files.edit(in_place, json, what, |sources| {
+    let manner = Manner {
+        in_place,
+        json,
+        force: false,
+    };
+    files.edit(&manner, "taken out of", |sources| {
         manifest::eject(sources, &files.workloads, &files.templates)
     })
 }
@@ -131,11 +154,15 @@ pub(super) fn eject_files(files: &Files, in_place: bool, json: bool) -> Result<u
 impl Files {
     fn edit(
         &self,
-        in_place: bool,
-        json: bool,
+        manner: &Manner,
         what: &str,
         edit: impl FnOnce(&[Source]) -> Result<Outcome, Error>,
     ) -> Result<u8, Refusal> {
+        let Manner {
+            in_place,
+            json,
+            force,
+        } = *manner;
         let paths = self.paths(in_place)?;
         let sources = paths.iter().map(|path| read(path));
         let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
@@ -143,6 +170,14 @@ impl Files {
         let mut said = io::stderr().lock();
         // Where standard error is closed, the result is still what was asked for.
         let _ = said.write_all(told(&outcome, json, what).as_bytes());
+        let failed = failed(&outcome.advice);
+        if !failed.is_empty() && !force {
+            return Err(Refusal::no(format_args!(
+                "{}: the shim would not act there; --force puts it in all the same, \
+                 and --container and --workload choose others",
+                failed.join(", ")
+            )));
+        }
         if self.diff {
             return Ok(answer(&coloured_for_stdout(&diff(
                 &sources,
@@ -233,6 +268,21 @@ fn read(path: &Path) -> Result<Source, Refusal> {
         Refusal::fault(format_args!("{name}:{line}: this is no UTF-8 text"))
     })?;
     Ok(Source { name, text })
+}
+
+/// The containers in which the shim would not act.
+fn failed(advice: &[Advice]) -> Vec<String> {
+    let errors = advice
+        .iter()
+        .filter(|one| one.finding.severity == Severity::Error);
+    let mut names: Vec<String> = errors
+        .map(|one| match &one.container {
+            Some(container) => format!("{}, container {container}", one.workload),
+            None => one.workload.clone(),
+        })
+        .collect();
+    names.dedup();
+    names
 }
 
 /// What is said of an outcome, on standard error: the result is on the other.

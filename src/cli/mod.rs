@@ -13,6 +13,7 @@ mod image;
 mod inject;
 mod install;
 mod live;
+mod look;
 mod manifest;
 mod pid;
 mod print;

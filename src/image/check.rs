@@ -1,12 +1,14 @@
 //! The check of an image: what it will run, judged as any program, of which only
 //! the files that it takes are read.
+//!
+//! Whoever starts a container may say otherwise than the image's config does: [`Run`].
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::rc::Rc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::contents::Picture;
 use super::error::Error;
@@ -21,6 +23,56 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// A user who is not root and of whom no more is known: finding the number of a
 /// name would take reading the layer that holds /etc/passwd.
 const SOMEBODY: u32 = 65_534;
+
+/// How a container is run, where not as its image's config says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Run {
+    /// In the place of the Entrypoint, and then of the Cmd too.
+    pub command: Option<Vec<String>>,
+    /// In the place of the Cmd.
+    pub arguments: Option<Vec<String>>,
+    /// Variables that are added to the image's, or take the place of one.
+    pub environment: Vec<(String, String)>,
+    pub directory: Option<String>,
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+    /// Whether no_new_privs is set, see prctl(2).
+    pub no_new_privileges: bool,
+}
+
+impl Run {
+    /// An image's `config` as it is when run so.
+    pub fn of(&self, config: &Value) -> Value {
+        let mut config = match config {
+            Value::Object(_) => config.clone(),
+            _ => json!({}),
+        };
+        if let Some(command) = &self.command {
+            config["Entrypoint"] = command.as_slice().into();
+            config["Cmd"] = Value::Null;
+        }
+        if let Some(arguments) = &self.arguments {
+            config["Cmd"] = arguments.as_slice().into();
+        }
+        if let Some(directory) = &self.directory {
+            config["WorkingDir"] = directory.as_str().into();
+        }
+        if let Some(user) = self.user {
+            config["User"] = match self.group {
+                Some(group) => format!("{user}:{group}").into(),
+                None => user.to_string().into(),
+            };
+        }
+        let entries = self.environment.iter();
+        let entries = entries.map(|(name, value)| Value::from(format!("{name}={value}")));
+        match &mut config["Env"] {
+            // Of several with one name, the last counts.
+            Value::Array(present) => present.extend(entries),
+            none => *none = entries.collect(),
+        }
+        config
+    }
+}
 
 /// What was found of an image, and what that took.
 #[derive(Debug)]
@@ -50,8 +102,16 @@ impl Checked {
 /// # Errors
 /// A layer cannot be read.
 pub fn check(source: &Shared, picture: &Picture) -> Result<Checked, Error> {
-    let config = &picture.image.config.tree["config"];
-    let command = command(config);
+    check_as(source, picture, &Run::default())
+}
+
+/// Judges what the image `picture` of `source` is when it is run as `run` says.
+///
+/// # Errors
+/// A layer cannot be read.
+pub fn check_as(source: &Shared, picture: &Picture, run: &Run) -> Result<Checked, Error> {
+    let config = run.of(&picture.image.config.tree["config"]);
+    let command = command(&config);
     let malformed = |error: super::edit::Malformed| Error::Malformed {
         store: "the image".into(),
         digest: picture.digest().clone(),
@@ -59,7 +119,9 @@ pub fn check(source: &Shared, picture: &Picture) -> Result<Checked, Error> {
     };
     let layers = picture.image.layers().map_err(malformed)?;
     let tree = Rc::new(Tree::new(Rc::clone(source), layers, names(&command)));
-    let judgement = judge(&Root::of(Rc::clone(&tree)), config);
+    let root = Root::of(Rc::clone(&tree));
+    let judgement = judge(&root, &config, run.no_new_privileges);
+    drop(root);
     if let Some(error) = tree.take_error() {
         return Err(error);
     }
@@ -84,7 +146,7 @@ pub fn command(config: &Value) -> Vec<OsString> {
 }
 
 /// Judges what an image with this `config` will run, whose files `root` holds.
-pub fn judge(root: &Root, config: &Value) -> Judgement {
+pub fn judge(root: &Root, config: &Value, no_new_privileges: bool) -> Judgement {
     let command = command(config);
     let environment = environment(config);
     let variable = |name: &str| -> Option<&OsStr> {
@@ -99,7 +161,11 @@ pub fn judge(root: &Root, config: &Value) -> Judgement {
         path: Some(variable("PATH").unwrap_or(OsStr::new(PATH))),
         directory: Path::new(directory.unwrap_or("/")),
     };
-    let judge = Judge::new(lookup, credentials(config), |name| {
+    let credentials = Credentials {
+        no_new_privileges,
+        ..credentials(config)
+    };
+    let judge = Judge::new(lookup, credentials, |name| {
         // Ours is no other's.
         variable(name)
             .filter(|value| name != crate::preload::LD_PRELOAD || *value != super::layer::SHIM)
@@ -154,5 +220,43 @@ fn credentials(config: &Value) -> Credentials {
         user,
         group: id(group, if user == 0 { 0 } else { SOMEBODY }),
         no_new_privileges: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_says_otherwise_than_its_image() {
+        let config = json!({
+            "Entrypoint": ["/entry"], "Cmd": ["-a"], "User": "app", "Env": ["A=1", "B=2"]
+        });
+        let run = |change: fn(&mut Run)| {
+            let mut run = Run::default();
+            change(&mut run);
+            run.of(&config)
+        };
+        let words = |config: &Value| command(config).join(OsStr::new(" "));
+        assert_eq!(words(&run(|_| {})), "/entry -a");
+        assert_eq!(
+            words(&run(|run| run.arguments = Some(vec!["-b".into()]))),
+            "/entry -b"
+        );
+        // A command takes the image's arguments away.
+        let own = run(|run| run.command = Some(vec!["/own".into()]));
+        assert_eq!(words(&own), "/own");
+        let both = run(|run| {
+            run.command = Some(vec!["/own".into()]);
+            run.arguments = Some(vec!["-b".into()]);
+        });
+        assert_eq!(words(&both), "/own -b");
+        let somebody = run(|run| {
+            run.user = Some(1000);
+            run.environment = vec![("A".into(), "3".into())];
+        });
+        assert_eq!(somebody["User"], "1000");
+        assert_eq!(somebody["Env"], json!(["A=1", "B=2", "A=3"]));
+        assert_eq!(Run::default().of(&Value::Null)["Env"], json!([]));
     }
 }

@@ -3,15 +3,18 @@
 
 use std::ffi::OsString;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::delivery::Delivery;
 use super::document::{Content, Document};
 use super::edit::{self, Change};
-use super::eject::Held;
+use super::eject::{self, Held};
 use super::error::Fault;
 use super::inject::{add_items, variable, wrong};
-use super::names::{ANNOTATION, DIRECTORY, ENTRY, ENTRY_BEHIND_KEPT, ENTRY_LAST, KEPT, VARIABLE};
+use super::look::Seen;
+use super::names::{
+    ANNOTATION, DIRECTORY, ENTRY, ENTRY_BEHIND_KEPT, ENTRY_LAST, IMAGE, KEPT, VARIABLE,
+};
 use super::path::Path;
 use super::pods::SIDECARS;
 use super::workload::Workload;
@@ -200,7 +203,16 @@ fn wanted_rules(
     Ok(wanted)
 }
 
-/// Adds what a container needs to `changes`, and says what is to be known of it.
+/// What is said of the additions to a container.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    pub(super) findings: Vec<Finding>,
+    /// What is to be known for taking them out, with its path.
+    pub(super) record: Option<(String, Value)>,
+}
+
+/// Adds what a container needs to `changes`; `seen` is what its image says, where
+/// somebody looked.
 ///
 /// # Errors
 /// The container cannot have the shim.
@@ -208,22 +220,12 @@ pub(super) fn changes(
     document: &Document,
     value: &Value,
     chosen: &Chosen,
+    seen: Option<&Seen>,
     changes: &mut Vec<Change>,
-) -> Result<Vec<Finding>, Refusal> {
+) -> Result<Added, Refusal> {
     let container = chosen.path.get(value).unwrap_or(&Value::Null);
-    let mounts = container.get("volumeMounts").and_then(Value::as_array);
-    for mount in mounts.into_iter().flatten() {
-        let text = |key| mount.get(key).and_then(Value::as_str).unwrap_or_default();
-        let at = text("mountPath").trim_end_matches('/');
-        if at == DIRECTORY || at.starts_with(&format!("{DIRECTORY}/")) {
-            let fault = Fault::MountTaken {
-                container: chosen.name.clone(),
-                mount: text("name").to_owned(),
-            };
-            return Err((chosen.path.then("volumeMounts"), fault));
-        }
-    }
-    let mut findings = Vec::new();
+    check_mounts(container, chosen)?;
+    let mut added = Added::default();
     let env = chosen.path.then("env");
     let variables = match env.get(value) {
         None | Some(Value::Null) => &[][..],
@@ -251,17 +253,32 @@ pub(super) fn changes(
 
     let mut last = Vec::new();
     // Of several with one name, the kubelet takes the last.
-    match present.iter().rposition(|name| *name == LD_PRELOAD) {
+    let own = present.iter().rposition(|name| *name == LD_PRELOAD);
+    if let Some(seen) = seen {
+        added.findings = seen.findings(&chosen.name, own.is_some());
+    }
+    match own {
         None => {
-            last.push(variable(LD_PRELOAD, ENTRY));
-            findings.extend(env_from(container));
+            let before = seen.map(Seen::before).unwrap_or_default();
+            if before.is_empty() {
+                last.push(variable(LD_PRELOAD, ENTRY));
+            } else {
+                last.push(variable(LD_PRELOAD, &format!("{before}{ENTRY_LAST}")));
+                let path = eject::kept_path(&env, LD_PRELOAD, value);
+                added.record = Some((path, json!({IMAGE: before})));
+            }
+            if seen.is_none() {
+                added.findings.push(image_unread());
+            }
+            added.findings.extend(env_from(container));
         }
         Some(index) => {
             let message = format!(
                 "container {} sets LD_PRELOAD already: the shim is appended",
                 chosen.name
             );
-            findings.push(Finding::new(Severity::Note, "preload-already-set", message));
+            let finding = Finding::new(Severity::Note, "preload-already-set", message);
+            added.findings.push(finding);
             let path = env.then(index);
             if is_extendable(document, &variables[index], &path) {
                 let at = path.then("value");
@@ -305,7 +322,34 @@ pub(super) fn changes(
         mount,
         false,
     )?);
-    Ok(findings)
+    Ok(added)
+}
+
+/// Refuses a container in which something else is mounted where the shim goes.
+fn check_mounts(container: &Value, chosen: &Chosen) -> Result<(), Refusal> {
+    let mounts = container.get("volumeMounts").and_then(Value::as_array);
+    for mount in mounts.into_iter().flatten() {
+        let text = |key| mount.get(key).and_then(Value::as_str).unwrap_or_default();
+        let at = text("mountPath").trim_end_matches('/');
+        if at == DIRECTORY || at.starts_with(&format!("{DIRECTORY}/")) {
+            let fault = Fault::MountTaken {
+                container: chosen.name.clone(),
+                mount: text("name").to_owned(),
+            };
+            return Err((chosen.path.then("volumeMounts"), fault));
+        }
+    }
+    Ok(())
+}
+
+/// The image may set `LD_PRELOAD`, too.
+fn image_unread() -> Finding {
+    Finding::new(
+        Severity::Note,
+        "image-unread",
+        "an LD_PRELOAD in the image's own ENV, where there is one, is replaced",
+    )
+    .hint("--check reads the images, and joins it")
 }
 
 /// Whether a variable has a value that more can be appended to.

@@ -140,7 +140,7 @@ pub(super) fn records(
         lost.push((*id, document.raw(*id).into()));
     }
     let maps = reach.shadows.keys().map(|(map, _)| *map);
-    let wanted = lost.iter().map(|(id, _)| *id).chain(maps).collect();
+    let wanted: HashSet<Id> = lost.iter().map(|(id, _)| *id).chain(maps).collect();
     let written = document.written(&wanted);
     let mut records = Records::new();
     // Where an alias stood, too: what stands there now is told by its value alone.
@@ -165,32 +165,40 @@ pub(super) fn records(
 /// Makes `changes` to `document`, whose value is `value`.
 ///
 /// # Errors
-/// They cannot be made.
+/// One of them cannot be made, with its path.
 pub(super) fn edit(
     document: &Document,
-    value: &Value,
+    value: Value,
     changes: &[Change],
     indent: Indent,
-) -> Result<Edited, Fault> {
+) -> Result<Edited, (Path, Fault)> {
     let changes = ordered(changes);
-    let mut meant = value.clone();
+    let mut meant = value;
+    let unwritable = |path: &Path| (path.clone(), Fault::Unwritable);
     for change in &changes {
-        change.make(&mut meant).ok_or(Fault::Unwritable)?;
+        let made = change.make(&mut meant);
+        made.ok_or_else(|| unwritable(change.path()))?;
     }
-    let reach = reach(document, &changes)?;
+    let root = |fault| (Path::default(), fault);
+    let reach = reach(document, &changes).map_err(root)?;
     let text = Text { document, indent };
     let mut splices = Vec::new();
     for (change, id, key) in &reach.local {
-        splices.push(text.change(&changes[*change], *id, *key)?);
+        let change = &changes[*change];
+        let splice = text.change(change, *id, *key);
+        splices.push(splice.map_err(|fault| (change.path().clone(), fault))?);
     }
     for ((map, key), path) in &reach.shadows {
-        let value = path.get(&meant).ok_or(Fault::Unwritable)?;
-        splices.push(text.entry(*map, key, value)?);
+        let value = path.get(&meant).ok_or_else(|| unwritable(path))?;
+        splices.push(
+            text.entry(*map, key, value)
+                .map_err(|fault| (path.clone(), fault))?,
+        );
     }
     for (alias, path) in &reach.aliases {
         let node = document.node(*alias);
         let value = match path {
-            Some(path) => path.get(&meant).ok_or(Fault::Unwritable)?.clone(),
+            Some(path) => path.get(&meant).ok_or_else(|| unwritable(path))?.clone(),
             None => document.value(*alias),
         };
         splices.push(Splice {

@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::configmap;
-use super::document::Documents;
 use super::edit::Records;
 use super::error::Error;
 use super::names::{
-    DIRECTORY, ENTRY, ENTRY_BEHIND_KEPT, ENTRY_FIRST, ENTRY_LAST, KEPT, RESTORE, SHIM, VARIABLE,
+    DIRECTORY, ENTRY, ENTRY_BEHIND_KEPT, ENTRY_FIRST, ENTRY_LAST, IMAGE, KEPT, RESTORE, SHIM,
+    VARIABLE,
 };
 use super::path::Path;
+use super::reader::{Documents, readable};
 use super::remove::{self, Cuts};
 use super::stream::Draft;
 use super::workload::{self, Workload};
@@ -52,7 +53,8 @@ pub(super) fn eject<'s>(
         there: Vec::new(),
         chosen: 0,
     };
-    let mut documents = Documents::new(&source.name, &source.text);
+    let readable = readable(&source.text);
+    let mut documents = Documents::new(&source.name, &source.text, &readable);
     while let Some(document) = documents.next()? {
         if !workload::may_hold(&document, templates) {
             match configmap::name_of_ours(&document) {
@@ -173,12 +175,16 @@ fn cut_container(
         };
         let path = env.then(index);
         if name == LD_PRELOAD {
-            let value = text(variable);
-            if value == ENTRY || value == ENTRY_BEHIND_KEPT {
+            let written = text(variable);
+            let joined = records
+                .get(&kept_path(&env, name, value))
+                .and_then(|record| record.get(IMAGE)?.as_str());
+            let is_joined = joined.is_some_and(|one| written.strip_suffix(ENTRY_LAST) == Some(one));
+            if written == ENTRY || written == ENTRY_BEHIND_KEPT || is_joined {
                 cuts.item(&env, index);
-            } else if value.contains(ENTRY_LAST) {
+            } else if written.contains(ENTRY_LAST) {
                 cuts.texts.insert(path.then("value"), ENTRY_LAST);
-            } else if value.contains(ENTRY_FIRST) {
+            } else if written.contains(ENTRY_FIRST) {
                 cuts.texts.insert(path.then("value"), ENTRY_FIRST);
             }
         } else if is_kept(name) {

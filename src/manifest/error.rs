@@ -70,6 +70,17 @@ pub enum Fault {
          helm template … | reuseport inject -f -"
     )]
     Template,
+    #[error(
+        "another value of JSON begins here, with no --- before it; make a List of them: \
+         jq --slurp '{{apiVersion: \"v1\", kind: \"List\", items: .}}'"
+    )]
+    JsonStream,
+    #[error(
+        "this JSON writes characters as two escapes (\\ud83d\\ude00), which YAML does not know, and with a \
+         ConfigMap before it the stream is YAML: name one that is there with --configmap, use another \
+         --delivery, or write the characters themselves"
+    )]
+    HalfCharacters,
     #[error("the key {key:?} is here twice; leave one of them")]
     DuplicateKey { key: String },
     #[error("a {} is no key of a Kubernetes object", if *is_map { "mapping" } else { "list" })]
@@ -104,6 +115,8 @@ pub enum Fault {
          say which with --arch, pin it with nodeSelector kubernetes.io/arch, or use --delivery image=REF or init=REF"
     )]
     AnyArchitecture,
+    #[error("the image of container {container}: {why}; without --check no image is read")]
+    Image { container: String, why: String },
     #[error("{0}")]
     NoShim(#[from] crate::shim::NoShim),
     #[error("the annotation {annotation}: {why}")]

@@ -3,25 +3,29 @@
 //! What a stream holds of ours is taken out first, so that doing it twice is doing
 //! it once, and other rules or a newer shim take the place of the old ones.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::advice::{self, Advice, Adviser};
 use super::container::{self, Chosen};
 use super::delivery::Delivery;
-use super::document::{Content, Document, Documents};
+use super::document::Document;
 use super::edit::{self, Change, Edited, Records};
 use super::eject::{self, Ejected, Held};
 use super::error::{Error, Fault};
-use super::names::{RESTORE, SHIM, VARIABLE};
+use super::look::{self, Asked, Images, Seen};
+use super::names::SHIM;
 use super::path::Path;
 use super::pods::{self, Pin};
+use super::reader::{Documents, readable};
 use super::stream::Draft;
 use super::workload::{self, Workload};
 use super::write::Indent;
 use super::{Injection, Outcome, Source, configmap, kind_of};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
+use crate::image::Platform;
 use crate::shim::{self, Architecture};
 
 /// Puts the shim into the workloads of `sources`, which are one input: a namespace
@@ -31,8 +35,31 @@ use crate::shim::{self, Architecture};
 /// The input is no YAML that Kubernetes would take, a workload cannot have the
 /// shim, or what was asked for is not there. Nothing comes out then.
 pub fn inject(sources: &[Source], options: &Injection) -> Result<Outcome, Error> {
+    inject_with(sources, options, None)
+}
+
+/// The same, with the containers' images looked into: what they say of their
+/// programs is advice, and an `LD_PRELOAD` that they set themselves is joined. Where
+/// the advice holds an error, the shim would not act.
+///
+/// # Errors
+/// Those of [`inject`], and an image that cannot be read.
+pub fn inject_looking(
+    sources: &[Source],
+    options: &Injection,
+    images: &dyn Images,
+) -> Result<Outcome, Error> {
+    inject_with(sources, options, Some(images))
+}
+
+fn inject_with(
+    sources: &[Source],
+    options: &Injection,
+    images: Option<&dyn Images>,
+) -> Result<Outcome, Error> {
     let mut call = Call {
         options,
+        images,
         configmaps: BTreeMap::new(),
         adviser: Adviser::default(),
         there: Vec::new(),
@@ -57,10 +84,12 @@ pub fn inject(sources: &[Source], options: &Injection) -> Result<Outcome, Error>
 /// What one call keeps between documents.
 struct Call<'o> {
     options: &'o Injection,
+    images: Option<&'o dyn Images>,
     /// The names of the ConfigMaps that the result holds, by namespace and by the
     /// architecture of the shim in them.
     configmaps: BTreeMap<(Option<String>, &'static str), String>,
     adviser: Adviser,
+    /// What is there, where the command line names some of it.
     there: Vec<String>,
     containers_there: Vec<String>,
     containers_found: HashSet<String>,
@@ -69,15 +98,15 @@ struct Call<'o> {
 }
 
 /// A workload of the document that is being edited.
-struct Place<'d, 't> {
-    source: &'d Source,
-    document: &'d Document<'t>,
-    value: &'d Value,
-    workload: &'d Workload,
+pub(super) struct Place<'d, 't> {
+    pub(super) source: &'d Source,
+    pub(super) document: &'d Document<'t>,
+    pub(super) value: &'d Value,
+    pub(super) workload: &'d Workload,
 }
 
 impl Place<'_, '_> {
-    fn error(&self, path: &Path, fault: Fault) -> Error {
+    pub(super) fn error(&self, path: &Path, fault: Fault) -> Error {
         Error::at(self.document.position(&self.source.name, path), fault)
     }
 
@@ -126,7 +155,8 @@ impl Call<'_> {
     /// chosen.
     fn place(&mut self, source: &Source, held: &HashMap<usize, Held>) -> Result<String, Error> {
         let mut draft = Draft::new(&source.name, &source.text);
-        let mut documents = Documents::new(&source.name, &source.text);
+        let readable = readable(&source.text);
+        let mut documents = Documents::new(&source.name, &source.text, &readable);
         let mut number = 0;
         while let Some(document) = documents.next()? {
             if !workload::may_hold(&document, &self.options.templates) {
@@ -138,7 +168,9 @@ impl Call<'_> {
             let mut changes = Vec::new();
             let mut indent = None;
             for workload in workload::workloads(&value, &self.options.templates) {
-                self.there.push(workload.title());
+                if !self.options.workloads.is_empty() {
+                    self.there.push(workload.title());
+                }
                 let held = held.get(&number);
                 number += 1;
                 if !self.chooses(&workload) {
@@ -151,20 +183,20 @@ impl Call<'_> {
                     value: &value,
                     workload: &workload,
                 };
-                let mut own = self.workload(&place, held, &mut draft)?;
+                let (mut own, records) = self.workload(&place, held, &mut draft)?;
                 if own.is_empty() {
                     continue;
                 }
                 self.injected += 1;
-                indent.get_or_insert_with(|| indentation(&document, &workload));
-                place.record(&mut own)?;
+                indent.get_or_insert_with(|| document.indent(&workload.spec));
+                place.record(&mut own, records)?;
                 changes.extend(own);
             }
             let edited = if changes.is_empty() {
                 None
             } else {
                 let indent = indent.unwrap_or(Indent { step: 2, dash: 0 });
-                Some(edit(source, &document, &value, &changes, indent)?)
+                Some(edit(source, &document, value, &changes, indent)?)
             };
             draft.push(&document, edited);
         }
@@ -189,14 +221,14 @@ impl Call<'_> {
         }
     }
 
-    /// What is to be added to one workload; nothing where none of its containers
-    /// is chosen.
+    /// What is to be added to one workload, and what is to be known for taking it
+    /// out; nothing where none of its containers is chosen.
     fn workload(
         &mut self,
         place: &Place,
         held: Option<&Held>,
         draft: &mut Draft,
-    ) -> Result<Vec<Change>, Error> {
+    ) -> Result<(Vec<Change>, Records), Error> {
         let Place {
             document,
             value,
@@ -208,25 +240,30 @@ impl Call<'_> {
         let error = |path: &Path, fault| place.error(path, fault);
         let chosen = container::choose(value, workload, &annotations, self.options, held)
             .map_err(|(path, fault)| error(&path, fault))?;
-        self.containers_there.extend(chosen.there);
-        self.containers_found.extend(chosen.found);
+        if !self.options.containers.is_empty() {
+            self.containers_there.extend(chosen.there);
+            self.containers_found.extend(chosen.found);
+        }
         for finding in chosen.findings {
             place.advise(&mut self.adviser, None, finding);
         }
         if chosen.containers.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Records::new()));
         }
         let spec = workload.spec.get(value).unwrap_or(&Value::Null);
         if pods::is_windows(spec) {
             return Err(error(&workload.spec, Fault::Windows));
         }
         let mut changes = Vec::new();
+        let mut records = Records::new();
         for one in &chosen.containers {
-            let findings = container::changes(document, value, one, &mut changes)
+            let seen = self.look(place, spec, one)?;
+            let added = container::changes(document, value, one, seen.as_ref(), &mut changes)
                 .map_err(|(path, fault)| error(&path, fault))?;
-            for finding in findings {
+            for finding in added.findings {
                 place.advise(&mut self.adviser, Some(&one.name), finding);
             }
+            records.extend(added.record);
         }
         let configmap = match self.options.delivery {
             Delivery::ConfigMap(None) => self.configmap(place, spec, draft)?,
@@ -252,7 +289,44 @@ impl Call<'_> {
         };
         let at = document.position(&place.source.name, &place.workload.object);
         self.adviser.workload(&workload, &at);
-        Ok(changes)
+        Ok((changes, records))
+    }
+
+    /// What the image of a container says, where images are looked into.
+    fn look(&self, place: &Place, spec: &Value, chosen: &Chosen) -> Result<Option<Seen>, Error> {
+        let Some(images) = self.images else {
+            return Ok(None);
+        };
+        let container = chosen.path.get(place.value).unwrap_or(&Value::Null);
+        let Some(image) = container["image"].as_str().filter(|one| !one.is_empty()) else {
+            let message = format!(
+                "container {} names no image: what it runs is not known",
+                chosen.name
+            );
+            let finding = Finding::new(Severity::Warning, "no-image", message);
+            return Ok(Some(Seen {
+                findings: vec![finding],
+                ..Seen::default()
+            }));
+        };
+        let pin = pods::pin(spec).map_err(|why| place.error(&place.workload.spec, why.into()))?;
+        let architecture = match (pin, self.options.architecture) {
+            (Pin::To(architecture), _) | (Pin::None, Some(architecture)) => Some(architecture),
+            (Pin::None, None) => match self.options.delivery {
+                Delivery::ConfigMap(_) => assumed().ok(),
+                _ => None,
+            },
+        };
+        let asked = Asked {
+            image: image.to_owned(),
+            platform: architecture.map(|one| Platform::new("linux", one.name, None)),
+            run: look::run(container, spec),
+        };
+        let seen = images.look(&asked).map_err(|why| {
+            let container = chosen.name.clone();
+            place.error(&chosen.path.then("image"), Fault::Image { container, why })
+        })?;
+        Ok(Some(seen))
     }
 
     /// The name of the ConfigMap for a workload, which is put before its document
@@ -283,6 +357,9 @@ impl Call<'_> {
         let key = (workload.namespace.clone(), architecture.name);
         if let Some(name) = self.configmaps.get(&key) {
             return Ok(name.clone());
+        }
+        if let Cow::Owned(_) = readable(&place.source.text) {
+            return Err(error(Fault::HalfCharacters));
         }
         let object = configmap::new(shim, workload);
         draft.insert(&object, place.document);
@@ -332,107 +409,15 @@ fn assumed() -> Result<&'static Architecture, shim::NoShim> {
     shim::architecture("x86_64")
 }
 
-impl Place<'_, '_> {
-    /// Adds to `changes` of a workload the annotation that says what they lose.
-    fn record(&self, changes: &mut Vec<Change>) -> Result<(), Error> {
-        let object = &self.workload.object;
-        let error = |fault| self.error(object, fault);
-        let kept = self.kept(changes);
-        let mut records = edit::records(self.document, self.value, changes).map_err(error)?;
-        records.extend(kept);
-        if records.is_empty() {
-            return Ok(());
-        }
-        // The annotation itself may be put where something has to make way.
-        let place = |text: String| annotation(self.value, object, text);
-        let change = place(String::new()).map_err(|(path, fault)| self.error(&path, fault))?;
-        let own = edit::records(self.document, self.value, &[change]).map_err(error)?;
-        records.extend(own);
-        let text = serde_json::to_string(&records).expect("JSON");
-        changes.push(place(text).map_err(|(path, fault)| self.error(&path, fault))?);
-        Ok(())
-    }
-
-    /// The variables of the shim's that were there before, and stay what they are.
-    fn kept(&self, changes: &[Change]) -> Records {
-        let mut records = Records::new();
-        let renamed: HashSet<&Path> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Prefix { at, .. } => Some(at),
-                _ => None,
-            })
-            .collect();
-        let mut seen = HashSet::new();
-        for change in changes {
-            let env = match change {
-                Change::Items { list, .. } if list.0.last() == Some(&"env".into()) => list.clone(),
-                Change::Suffix { at, .. } => Path(at.0[..at.0.len() - 2].to_vec()),
-                _ => continue,
-            };
-            if !seen.insert(env.clone()) {
-                continue;
-            }
-            let variables = env.get(self.value).and_then(Value::as_array);
-            for (index, variable) in variables.into_iter().flatten().enumerate() {
-                let name = variable.get("name").and_then(Value::as_str);
-                if let Some(name) = name.filter(|name| name.starts_with(VARIABLE))
-                    && !renamed.contains(&env.then(index).then("name"))
-                {
-                    let path = eject::kept_path(&env, name, self.value);
-                    records.insert(path, Value::Bool(true));
-                }
-            }
-        }
-        records
-    }
-}
-
 fn edit(
     source: &Source,
     document: &Document,
-    value: &Value,
+    value: Value,
     changes: &[Change],
     indent: Indent,
 ) -> Result<Edited, Error> {
     edit::edit(document, value, changes, indent)
-        .map_err(|fault| Error::at(document.position(&source.name, &Path::default()), fault))
-}
-
-/// The annotation that holds what was lost.
-fn annotation(value: &Value, object: &Path, text: String) -> Result<Change, (Path, Fault)> {
-    let metadata = object.then("metadata");
-    let annotations = metadata.then("annotations");
-    let entry = json!({RESTORE: text});
-    match metadata.get(value) {
-        None => Ok(Change::Entry {
-            map: object.clone(),
-            key: "metadata",
-            value: json!({"annotations": entry}),
-        }),
-        Some(Value::Object(map)) if !map.is_empty() => match annotations.get(value) {
-            None => Ok(Change::Entry {
-                map: metadata,
-                key: "annotations",
-                value: entry,
-            }),
-            Some(Value::Object(map)) if !map.is_empty() => Ok(Change::Entry {
-                map: annotations,
-                key: RESTORE,
-                value: text.into(),
-            }),
-            Some(Value::Null | Value::Object(_)) => Ok(Change::Fill {
-                at: annotations,
-                value: entry,
-            }),
-            Some(other) => Err(wrong(annotations, "mapping", other)),
-        },
-        Some(Value::Null | Value::Object(_)) => Ok(Change::Fill {
-            at: metadata,
-            value: json!({"annotations": entry}),
-        }),
-        Some(other) => Err(wrong(metadata, "mapping", other)),
-    }
+        .map_err(|(path, fault)| Error::at(document.position(&source.name, &path), fault))
 }
 
 /// Items for the list `key` of the mapping `map`, at its end or its beginning.
@@ -470,39 +455,6 @@ pub(super) fn add_items(
 pub(super) fn wrong(path: Path, expected: &'static str, found: &Value) -> (Path, Fault) {
     let found = kind_of(found);
     (path, Fault::WrongType { expected, found })
-}
-
-/// How the document indents, as seen around the containers of a workload.
-fn indentation(document: &Document, workload: &Workload) -> Indent {
-    let mut indent = Indent { step: 2, dash: 0 };
-    let column = |id| document.column(document.node(id).start);
-    let Some(spec) = document.find(&workload.spec).map(|id| document.resolve(id)) else {
-        return indent;
-    };
-    let parent = Path(workload.spec.0[..workload.spec.0.len() - 1].to_vec());
-    let key = document
-        .find(&parent)
-        .and_then(|parent| document.entry(document.resolve(parent), "spec"));
-    if let (Some((key, _)), Some((first, _)), false) =
-        (key, document.entries(spec).first(), document.is_flow(spec))
-        && let step @ 1..=8 = column(*first).saturating_sub(column(key))
-    {
-        indent.step = step;
-    }
-    // The dashes of any list will do, those of the containers first.
-    for key in ["containers", "volumes", "initContainers", "tolerations"] {
-        if let Some((key, list)) = document.entry(spec, key)
-            && let Content::List {
-                items,
-                is_flow: false,
-            } = &document.node(list).content
-            && let Some(dash) = items.first().and_then(|item| document.dash(*item))
-        {
-            indent.dash = document.column(dash).saturating_sub(column(key));
-            break;
-        }
-    }
-    indent
 }
 
 /// A mapping of one entry.

@@ -8,6 +8,7 @@ use saphyr_parser::ScalarStyle;
 use super::document::{Content, Document, Id};
 use super::error::Position;
 use super::path::Path;
+use super::write::Indent;
 
 impl Document<'_> {
     /// Where the text of a node ends, which for a collection in block style is
@@ -149,5 +150,39 @@ impl Document<'_> {
             Some(at) if self.text[..at].ends_with('\r') => "\r\n",
             _ => "\n",
         }
+    }
+
+    /// How the document indents, as seen around the containers of the pod
+    /// specification at `pod`.
+    pub(super) fn indent(&self, pod: &Path) -> Indent {
+        let mut indent = Indent { step: 2, dash: 0 };
+        let column = |id| self.column(self.node(id).start);
+        let Some(spec) = self.find(pod).map(|id| self.resolve(id)) else {
+            return indent;
+        };
+        let parent = Path(pod.0[..pod.0.len() - 1].to_vec());
+        let key = self
+            .find(&parent)
+            .and_then(|parent| self.entry(self.resolve(parent), "spec"));
+        if let (Some((key, _)), Some((first, _)), false) =
+            (key, self.entries(spec).first(), self.is_flow(spec))
+            && let step @ 1..=8 = column(*first).saturating_sub(column(key))
+        {
+            indent.step = step;
+        }
+        // The dashes of any list will do, those of the containers first.
+        for key in ["containers", "volumes", "initContainers", "tolerations"] {
+            if let Some((key, list)) = self.entry(spec, key)
+                && let Content::List {
+                    items,
+                    is_flow: false,
+                } = &self.node(list).content
+                && let Some(dash) = items.first().and_then(|item| self.dash(*item))
+            {
+                indent.dash = self.column(dash).saturating_sub(column(key));
+                break;
+            }
+        }
+        indent
     }
 }

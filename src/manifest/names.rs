@@ -29,3 +29,6 @@ pub(super) const ANNOTATION: &str = "reuseport.dev/";
 
 /// What the names of the shim's variables begin with.
 pub(super) const VARIABLE: &str = "LIBREUSEPORT_";
+
+/// What a record of `LD_PRELOAD` calls the part of it that the image sets.
+pub(super) const IMAGE: &str = "image";

@@ -131,6 +131,9 @@ impl Document<'_> {
     /// a slash in a key and `~0` a tilde, as in RFC 6901.
     pub(super) fn written(&self, wanted: &HashSet<Id>) -> HashMap<Id, String> {
         let mut found = HashMap::new();
+        if wanted.is_empty() {
+            return found;
+        }
         let mut open = vec![(self.root, String::new())];
         while let Some((id, path)) = open.pop() {
             match &self.node(id).content {

@@ -6,24 +6,22 @@
 
 use serde_json::{Number, Value};
 
-/// The value of a plain scalar.
-pub(super) fn plain(text: &str) -> Value {
+/// The value of a plain scalar that is no string.
+pub(super) fn meaning(text: &str) -> Option<Value> {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "" | "~" | "null" | "Null" | "NULL" => return Some(Value::Null),
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
-            return Value::Bool(true);
+            return Some(Value::Bool(true));
         }
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
-            return Value::Bool(false);
+            return Some(Value::Bool(false));
         }
         _ => {}
     }
-    let number = if text.starts_with(|one: char| one.is_ascii_digit() || "+-.".contains(one)) {
-        integer(text).or_else(|| float(text))
-    } else {
-        None
-    };
-    number.map_or_else(|| Value::String(text.to_owned()), Value::Number)
+    if !text.starts_with(|one: char| one.is_ascii_digit() || "+-.".contains(one)) {
+        return None;
+    }
+    integer(text).or_else(|| float(text)).map(Value::Number)
 }
 
 /// An integer, with the prefixes of Go's `strconv.ParseInt(_, 0, 64)`.
@@ -73,7 +71,7 @@ pub(super) fn is_safe(text: &str) -> bool {
     let first = |one: u8| one.is_ascii_alphanumeric() || b"/".contains(&one);
     text.bytes().next().is_some_and(first)
         && text.bytes().all(allowed)
-        && matches!(plain(text), Value::String(_))
+        && meaning(text).is_none()
         // A date is one to other readers.
         && !text.starts_with(|one: char| one.is_ascii_digit())
 }
@@ -82,6 +80,10 @@ pub(super) fn is_safe(text: &str) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn plain(text: &str) -> Value {
+        meaning(text).unwrap_or_else(|| text.into())
+    }
 
     #[test]
     fn plain_scalars_are_read_as_kubernetes_does() {

@@ -1,4 +1,4 @@
-//! Replacements of byte ranges of a text, all of them made at once.
+//! Replacements of byte ranges of a text.
 
 use std::ops::Range;
 
@@ -23,20 +23,4 @@ impl Splice {
             text: String::new(),
         }
     }
-}
-
-/// `text` with `splices` made. Those at one place keep their order; `None` where
-/// two of them overlap.
-pub(super) fn apply(text: &str, mut splices: Vec<Splice>) -> Option<String> {
-    splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
-    let more: usize = splices.iter().map(|splice| splice.text.len()).sum();
-    let mut result = String::with_capacity(text.len() + more);
-    let mut done = 0;
-    for Splice { range, text: new } in &splices {
-        result += text.get(done..range.start)?;
-        result += new;
-        done = range.end;
-    }
-    result += text.get(done..)?;
-    Some(result)
 }

@@ -3,10 +3,11 @@
 
 use serde_json::Value;
 
-use super::document::{Document, Documents};
+use super::document::Document;
 use super::edit::Edited;
 use super::error::{Error, Fault, Position};
-use super::splice::{self, Splice};
+use super::reader::{Documents, readable};
+use super::splice::Splice;
 use super::value;
 use super::write::Indent;
 
@@ -19,7 +20,7 @@ enum Expected {
     Value(u64),
 }
 
-/// A document that goes if nothing uses it.
+/// A document that goes if nothing uses it. Its places are those in the result.
 #[derive(Debug)]
 struct Candidate {
     name: String,
@@ -36,7 +37,11 @@ struct Candidate {
 pub(super) struct Draft<'s> {
     file: &'s str,
     text: &'s str,
-    splices: Vec<Splice>,
+    /// The result so far, and how much of the text went into it.
+    result: String,
+    done: usize,
+    /// Whether two changes overlap.
+    is_broken: bool,
     expected: Vec<Expected>,
     candidates: Vec<Candidate>,
     /// The candidate before the next document, whose end that document tells.
@@ -48,7 +53,10 @@ impl<'s> Draft<'s> {
         Self {
             file,
             text,
-            splices: Vec::new(),
+            // What is added is a part of what is there.
+            result: String::with_capacity(text.len() + text.len() / 8),
+            done: 0,
+            is_broken: false,
             expected: Vec::new(),
             candidates: Vec::new(),
             is_open: false,
@@ -70,7 +78,7 @@ impl<'s> Draft<'s> {
             }
             Some(_) => format!("---{newline}{body}"),
         };
-        self.splices.push(Splice::insert(before.start, text));
+        self.apply(vec![Splice::insert(before.start, text)]);
         self.expected.push(Expected::Value(value::hash(object)));
     }
 
@@ -79,7 +87,7 @@ impl<'s> Draft<'s> {
         self.close(document);
         match edited {
             Some(Edited { splices, meant }) => {
-                self.splices.extend(splices);
+                self.apply(splices);
                 self.expected.push(Expected::Value(value::hash(&meant)));
             }
             None => self.expected.push(Expected::Same(document.fingerprint)),
@@ -89,12 +97,13 @@ impl<'s> Draft<'s> {
     /// Takes the next document, which is to go if nothing uses `name`.
     pub(super) fn push_candidate(&mut self, document: &Document, name: String) {
         self.close(document);
+        let start = self.copy(document.start);
         self.candidates.push(Candidate {
             name,
-            start: document.start,
+            start,
             has_marker: document.marker.is_some(),
-            end: self.text.len(),
-            end_with_marker: self.text.len(),
+            end: usize::MAX,
+            end_with_marker: usize::MAX,
             place: self.expected.len(),
         });
         self.is_open = true;
@@ -103,24 +112,48 @@ impl<'s> Draft<'s> {
 
     /// Tells the candidate before `next`, if it is one, where it ends.
     fn close(&mut self, next: &Document) {
-        if let Some(candidate) = self.candidates.last_mut().filter(|_| self.is_open) {
-            candidate.end = next.start;
-            candidate.end_with_marker = next.start;
-            if let Some(marker) = &next.marker {
-                let rest = &self.text[marker.end..];
-                let line = rest.trim_start_matches([' ', '\t']);
-                let line = line.strip_prefix('\r').unwrap_or(line);
-                if let Some(line) = line.strip_prefix('\n') {
-                    candidate.end_with_marker = self.text.len() - line.len();
-                }
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
+        let end = self.copy(next.start);
+        let mut end_with_marker = end;
+        if let Some(marker) = &next.marker {
+            let rest = &self.text[marker.end..];
+            let line = rest.trim_start_matches([' ', '\t']);
+            let line = line.strip_prefix('\r').unwrap_or(line);
+            if let Some(line) = line.strip_prefix('\n') {
+                end_with_marker += self.text.len() - line.len() - next.start;
             }
         }
-        self.is_open = false;
+        if let Some(candidate) = self.candidates.last_mut() {
+            candidate.end = end;
+            candidate.end_with_marker = end_with_marker;
+        }
+    }
+
+    /// Copies the text up to `end`, and gives where that is in the result.
+    fn copy(&mut self, end: usize) -> usize {
+        match self.text.get(self.done..end) {
+            Some(text) => self.result += text,
+            None => self.is_broken = true,
+        }
+        self.done = end;
+        self.result.len()
+    }
+
+    /// Makes changes behind those that were made.
+    fn apply(&mut self, mut splices: Vec<Splice>) {
+        splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
+        for Splice { range, text } in &splices {
+            self.copy(range.start);
+            self.result += text;
+            self.done = range.end;
+        }
     }
 
     /// The text of the candidates that go. A run of them that begins at the start
     /// of the stream, without a marker, takes that of the next document along.
-    fn deletions(&mut self, is_used: impl Fn(&str) -> bool) {
+    fn delete_unused(&mut self, is_used: impl Fn(&str) -> bool) {
         let mut runs: Vec<(&Candidate, &Candidate)> = Vec::new();
         let gone = self.candidates.iter().filter(|one| !is_used(&one.name));
         for candidate in gone {
@@ -129,15 +162,24 @@ impl<'s> Draft<'s> {
                 _ => runs.push((candidate, candidate)),
             }
         }
-        for (first, last) in runs.iter().rev() {
-            let end = if first.has_marker {
+        if runs.is_empty() {
+            return;
+        }
+        let mut kept = String::with_capacity(self.result.len());
+        let mut done = 0;
+        for (first, last) in &runs {
+            kept += self.result.get(done..first.start).unwrap_or_default();
+            done = if first.has_marker {
                 last.end
             } else {
                 last.end_with_marker
             };
-            self.splices.push(Splice::delete(first.start..end));
+        }
+        kept += self.result.get(done..).unwrap_or_default();
+        for (first, last) in runs.iter().rev() {
             self.expected.drain(first.place..=last.place);
         }
+        self.result = kept;
     }
 
     /// The text of the result, without the candidates that nothing uses.
@@ -145,9 +187,10 @@ impl<'s> Draft<'s> {
     /// # Errors
     /// It does not read as what was meant.
     pub(super) fn finish(mut self, is_used: impl Fn(&str) -> bool) -> Result<String, Error> {
-        self.deletions(is_used);
-        if self.splices.is_empty() {
-            return Ok(self.text.to_owned());
+        self.copy(self.text.len());
+        self.delete_unused(is_used);
+        if self.result == self.text {
+            return Ok(self.result);
         }
         let mismatch = |document: usize, why: &'static str| {
             let position = Position {
@@ -159,10 +202,12 @@ impl<'s> Draft<'s> {
             };
             Error::at(position, Fault::Mismatch { why })
         };
-        let Some(text) = splice::apply(self.text, self.splices) else {
+        if self.is_broken {
             return Err(mismatch(0, "two changes overlap"));
-        };
-        let mut documents = Documents::new(self.file, &text);
+        }
+        let text = self.result;
+        let readable = readable(&text);
+        let mut documents = Documents::new(self.file, &text, &readable);
         let mut expected = self.expected.iter();
         while let Some(document) = documents
             .next()
@@ -170,7 +215,7 @@ impl<'s> Draft<'s> {
         {
             let is_right = match expected.next() {
                 Some(Expected::Same(fingerprint)) => *fingerprint == document.fingerprint,
-                Some(Expected::Value(hash)) => *hash == value::hash(&document.value(document.root)),
+                Some(Expected::Value(hash)) => *hash == document.hash(document.root),
                 None => false,
             };
             if !is_right {
@@ -181,6 +226,7 @@ impl<'s> Draft<'s> {
             return Err(mismatch(0, "a document is missing"));
         }
         drop(documents);
+        drop(readable);
         Ok(text)
     }
 }

@@ -33,14 +33,43 @@ impl Document<'_> {
                 }
                 Value::Object(map)
             }
-            Content::Scalar(text, style) => {
-                let suffix = node.tag.as_ref().map(|tag| tag.suffix.as_str());
-                match (suffix, style) {
-                    (None, ScalarStyle::Plain) => scalar::plain(text),
-                    (Some("int" | "float" | "bool" | "null"), _) => scalar::plain(text),
-                    _ => Value::String(text.to_string()),
+            Content::Scalar(text, _) => self
+                .meaning(id)
+                .unwrap_or_else(|| Value::String(text.to_string())),
+        }
+    }
+
+    /// The value of a scalar that is no string.
+    fn meaning(&self, id: Id) -> Option<Value> {
+        let node = self.node(id);
+        let Content::Scalar(text, style) = &node.content else {
+            return None;
+        };
+        let suffix = node.tag.as_ref().map(|tag| tag.suffix.as_str());
+        match (suffix, style) {
+            (None, ScalarStyle::Plain) => scalar::meaning(text),
+            (Some("int" | "float" | "bool" | "null"), _) => scalar::meaning(text),
+            _ => None,
+        }
+    }
+
+    /// The [`hash`] of the value of a node, which is not made for it.
+    pub(super) fn hash(&self, id: Id) -> u64 {
+        match &self.node(id).content {
+            Content::Alias(target) => self.hash(*target),
+            Content::List { items, .. } => list(items.iter().map(|item| self.hash(*item))),
+            Content::Map { entries, .. } => {
+                if entries.iter().any(|(key, _)| self.is_merge(*key)) {
+                    return hash(&self.value(id));
                 }
+                let entries = entries.iter();
+                map(entries
+                    .map(|(key, value)| (self.scalar(*key).unwrap_or_default(), self.hash(*value))))
             }
+            Content::Scalar(text, _) => match self.meaning(id) {
+                Some(value) => hash(&value),
+                None => string(text),
+            },
         }
     }
 
@@ -75,27 +104,59 @@ impl Document<'_> {
 
 /// A hash of a value that does not depend on the order of keys.
 pub(super) fn hash(value: &Value) -> u64 {
-    let mut hasher = DefaultHasher::new();
     match value {
-        Value::Null => 0u8.hash(&mut hasher),
-        Value::Bool(value) => (1u8, value).hash(&mut hasher),
-        Value::Number(value) => (2u8, value.to_string()).hash(&mut hasher),
-        Value::String(value) => (3u8, value).hash(&mut hasher),
-        Value::Array(items) => {
-            (4u8, items.len()).hash(&mut hasher);
-            for item in items {
-                self::hash(item).hash(&mut hasher);
-            }
-        }
-        Value::Object(map) => {
-            let mut sum = 0u64;
-            for (key, value) in map {
-                let mut entry = DefaultHasher::new();
-                (key, self::hash(value)).hash(&mut entry);
-                sum = sum.wrapping_add(entry.finish());
-            }
-            (5u8, map.len(), sum).hash(&mut hasher);
-        }
+        Value::Null => of(&0u8),
+        Value::Bool(value) => of(&(1u8, value)),
+        Value::Number(value) => of(&(2u8, value.to_string())),
+        Value::String(text) => string(text),
+        Value::Array(items) => list(items.iter().map(hash)),
+        Value::Object(entries) => map(entries
+            .iter()
+            .map(|(key, value)| (key.as_str(), hash(value)))),
+    }
+}
+
+fn of(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn string(text: &str) -> u64 {
+    of(&(3u8, text))
+}
+
+fn list(items: impl ExactSizeIterator<Item = u64>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (4u8, items.len()).hash(&mut hasher);
+    for item in items {
+        item.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+fn map<'k>(entries: impl ExactSizeIterator<Item = (&'k str, u64)>) -> u64 {
+    let count = entries.len();
+    let sum = entries.fold(0u64, |sum, entry| sum.wrapping_add(of(&entry)));
+    of(&(5u8, count, sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reader::Documents;
+    use super::*;
+
+    #[test]
+    fn a_node_has_the_hash_of_its_value() {
+        let text = "a: &x {b: [1, 0x10, yes, ~, \"1\"], c: !!int \"7\"}\nd: *x\n<<: {a: 1, e: 2}\nf: {<<: *x, b: 1.5}\n";
+        let mut documents = Documents::new("x", text, text);
+        let document = documents.next().expect("YAML").expect("a document");
+        for id in 0..document.nodes.len() {
+            assert_eq!(document.hash(id), hash(&document.value(id)), "{id}");
+        }
+        let other: Value = serde_json::json!({"b": 1, "a": [2]});
+        let same: Value = serde_json::json!({"a": [2], "b": 1});
+        assert_eq!(hash(&other), hash(&same));
+        assert_ne!(hash(&other), hash(&serde_json::json!({"a": 1, "b": [2]})));
+    }
 }

@@ -199,3 +199,36 @@ fn docker_says_in_json_why_not() {
     let answer: serde_json::Value = serde_json::from_str(&dry.stdout).expect("JSON");
     assert_eq!(answer["reference"], "docker-daemon:json:test-reuseport");
 }
+
+/// The image of a manifest, which the engine has, is looked into, and nothing is
+/// left of the look.
+#[test]
+fn docker_shows_the_images_of_manifests() {
+    let Some(docker) = daemon::docker("docker_shows_the_images_of_manifests") else {
+        return;
+    };
+    let mut config = fixture::config();
+    config["config"]["Env"] = serde_json::json!(["PATH=/usr/bin", "LD_PRELOAD=/a.so"]);
+    fixture::load(&docker, "manifest:test", config);
+    let before = docker.rest();
+    let directory = tempfile::tempdir().expect("a folder");
+    let check = |more: &str| {
+        let file = directory.path().join("pod.yaml");
+        let text = format!(
+            "kind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n  - name: web\n    image: manifest:test\n{more}"
+        );
+        std::fs::write(&file, text).expect("written");
+        let file = file.to_str().expect("UTF-8");
+        let flags = ["inject", "--check", "--configmap", "shim", "-f", file];
+        reuseport(&docker, &flags)
+    };
+    let made = check("");
+    assert_eq!(made.status, Some(0), "{}", made.stderr);
+    let joined = "value: \"/a.so:/.reuseport/libreuseport.so\"";
+    assert!(made.stdout.contains(joined), "{}", made.stdout);
+    let refused = check("    command: [missing]\n");
+    assert_eq!((refused.status, refused.stdout.as_str()), (Some(1), ""));
+    let found = "error: not-found: manifest:test: ";
+    assert!(refused.stderr.contains(found), "{}", refused.stderr);
+    assert_eq!(docker.rest(), before);
+}

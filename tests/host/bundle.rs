@@ -11,7 +11,7 @@ use crate::support::{Outcome, command, compile, is_root, output, reuseport, run,
 use crate::{await_listeners, free_port, root_with, shim_in};
 
 /// A bundle that umoci has made of an image with redis-server.
-fn unpacked(directory: &Path, port: u16) -> PathBuf {
+pub fn unpacked(directory: &Path, port: u16) -> PathBuf {
     let layout = directory.join("layout");
     let image = format!("{}:redis", layout.display());
     let umoci = |arguments: &[&str]| {
@@ -60,7 +60,7 @@ fn unpacked(directory: &Path, port: u16) -> PathBuf {
     bundle
 }
 
-fn edit(bundle: &Path, change: impl FnOnce(&mut Value)) {
+pub fn edit(bundle: &Path, change: impl FnOnce(&mut Value)) {
     let path = bundle.join("config.json");
     let text = fs::read(&path).expect("config.json");
     let mut config = serde_json::from_slice(&text).expect("JSON");
@@ -69,14 +69,14 @@ fn edit(bundle: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 /// Containers that end with the test.
-struct Containers {
+pub struct Containers {
     runtime: &'static str,
     state: TempDir,
     names: Vec<String>,
 }
 
 impl Containers {
-    fn new(runtime: &'static str) -> Self {
+    pub fn new(runtime: &'static str) -> Self {
         Self {
             runtime,
             state: tempfile::tempdir().expect("a directory"),
@@ -93,7 +93,7 @@ impl Containers {
         call
     }
 
-    fn start(&mut self, bundle: &Path) -> bool {
+    pub fn start(&mut self, bundle: &Path) -> bool {
         let name = format!("reuseport-{}-{}", std::process::id(), self.names.len());
         let mut call = self.call(&["run", "--detach", "--bundle"]);
         let status = call.arg(bundle).arg(&name).status().expect("the runtime");

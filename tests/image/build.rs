@@ -42,6 +42,11 @@ impl Layer {
         self.entry(name, b'1', 0o755, target, b"")
     }
 
+    /// Attributes of the next file, as records of pax(1).
+    pub fn attributes(self, records: &[u8]) -> Self {
+        self.entry("attributes", b'x', 0o644, "", records)
+    }
+
     pub fn raw(mut self, header: &[u8; 512]) -> Self {
         self.0.extend(seal(*header));
         self

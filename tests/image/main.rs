@@ -16,5 +16,6 @@ mod hostile;
 mod indexes;
 mod interrupted;
 mod layouts;
+mod manifests;
 mod registry;
 mod tools;

@@ -166,12 +166,18 @@ pub fn values() -> Vec<Vec<Value>> {
 }
 
 /// Manifests as people write them: anchors, merge keys, block scalars and the like.
-pub const WRITTEN: [(&str, &str); 14] = [
+pub const WRITTEN: [(&str, &str); 15] = [
     ("anchors", include_str!("written/anchors.yaml")),
     ("merges", include_str!("written/merges.yaml")),
     ("scalars", include_str!("written/scalars.yaml")),
     ("odd", include_str!("written/odd.yaml")),
     ("preload", include_str!("written/preload.yaml")),
+    (
+        "surrogates",
+        r#"{"kind": "Pod", "metadata": {"annotations": {"a": "\ud83d\ude00 \\ud83d \uD83D", "b\udBFF": "\/"}},
+"spec": {"containers": [{"name": "a", "args": ["\ud83d\ude00"], "env": []}]}}
+"#,
+    ),
     ("empty", ""),
     ("comment", "# nothing here\n"),
     ("markers", "---\n---\n# nothing\n---\n"),

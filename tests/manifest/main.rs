@@ -6,6 +6,7 @@
 mod support;
 
 mod corpus;
+mod helm;
 mod laws;
 mod options;
 mod print;

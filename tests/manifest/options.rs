@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::refusals::filter;
-use crate::support::{output, reuseport, run};
+use crate::support::{reuseport, run};
 
 const CASES: [(&str, &str, &[&str]); 18] = [
     ("configmap", "web", &[]),
@@ -197,7 +197,7 @@ fn several_files_become_one_stream_with_one_configmap() {
     command
         .args(["inject", "--arch", "x86_64", "-f"])
         .arg(directory.path());
-    let text = output(&mut command);
+    let text = run(&mut command).stdout;
     assert_eq!(text.matches("kind: ConfigMap").count(), 1, "{text}");
     assert_eq!(text.matches("\n---\n").count(), 2);
 }

@@ -120,6 +120,30 @@ fn bad_input_is_named_by_file_line_column_document_and_path() {
             "there is no container b; there are a",
         ),
     ];
+    refused(&cases);
+}
+
+#[test]
+fn what_cannot_be_written_is_named() {
+    let half = r#"{"kind": "Pod", "metadata": {"name": "\ud83d\ude00"}, "spec": {"containers": [{"name": "a"}]}}"#;
+    refused(&[
+        (
+            "{\"kind\": \"Pod\"}\n{\"kind\": \"Pod\"}\n",
+            "standard input:2:1: document 1: another value of JSON begins here",
+        ),
+        (
+            "kind: Pod\nspec: {containers: [{name: a, env: &e null}, {name: b, env: *e}]}\n",
+            ".spec.containers[0].env: this cannot be edited as it is written",
+        ),
+        (
+            half,
+            "document 1, .spec: this JSON writes characters as two escapes",
+        ),
+    ]);
+}
+
+/// Holds that each input is refused, with what is said of it.
+fn refused(cases: &[(&str, &str)]) {
     for (input, expected) in cases {
         let (status, stdout, stderr) = filter(&["inject", "-f", "-"], input);
         assert_eq!(

@@ -9,6 +9,7 @@ use reuseport::shim;
 use serde_json::{Value, json};
 
 use crate::corpus::{self, KINDS};
+use crate::helm::kubectl;
 use crate::laws::{options, source, text};
 use crate::print::STYLES;
 use crate::support::{command, output, skip};
@@ -262,9 +263,9 @@ pub fn deliveries() -> Vec<(String, String)> {
 
 #[test]
 fn kubectl_accepts_what_comes_out() {
-    if fs::metadata("/usr/bin/kubectl").is_err() {
+    let Some(kubectl) = kubectl() else {
         return skip("kubectl_accepts_what_comes_out", "there is no kubectl");
-    }
+    };
     let directory = tempfile::tempdir().expect("a directory");
     let mut objects = 0;
     for (number, (_, text)) in deliveries().iter().enumerate() {
@@ -272,7 +273,7 @@ fn kubectl_accepts_what_comes_out() {
         let path = directory.path().join(format!("{number}.yaml"));
         fs::write(path, text).expect("written");
     }
-    let mut kubectl = command("/usr/bin/kubectl");
+    let mut kubectl = command(kubectl);
     kubectl
         .args(["label", "--local", "a=b", "-o", "name", "-f"])
         .arg(directory.path());
