@@ -80,7 +80,7 @@ fn workload(text: &str) -> Result<String, String> {
 }
 
 /// An architecture by the name that the kernel or Kubernetes gives it.
-fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
+pub(super) fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
     shim::architecture(match name {
         "amd64" => "x86_64",
         "arm64" => "aarch64",

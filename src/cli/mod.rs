@@ -15,6 +15,7 @@ mod install;
 mod live;
 mod manifest;
 mod pid;
+mod policy;
 mod print;
 mod progress;
 mod report;
@@ -69,6 +70,7 @@ enum Subcommands {
     Eject(eject::Arguments),
     Validate(validate::Arguments),
     Cdi(cdi::Arguments),
+    Policy(policy::Arguments),
     Install(install::Arguments),
     Completions(print::Completions),
     Man(print::Man),
@@ -104,6 +106,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             Subcommands::Eject(arguments) => eject::run(&arguments),
             Subcommands::Validate(arguments) => validate::run(&arguments),
             Subcommands::Cdi(arguments) => cdi::run(&arguments),
+            Subcommands::Policy(arguments) => policy::run(arguments),
             Subcommands::Install(arguments) => install::run(&arguments),
             Subcommands::Completions(arguments) => print::completions(&arguments),
             Subcommands::Man(arguments) => print::man(&arguments),

@@ -22,7 +22,7 @@ use super::workload::{self, Workload};
 use super::write::Indent;
 use super::{Injection, Outcome, Source, configmap, kind_of};
 use crate::finding::Finding;
-use crate::shim::{self, Architecture};
+use crate::shim;
 
 /// Puts the shim into the workloads of `sources`, which are one input: a namespace
 /// gets one ConfigMap.
@@ -275,7 +275,7 @@ impl Call<'_> {
                 None => {
                     let finding = advice::architecture_assumed();
                     place.advise(&mut self.adviser, None, finding);
-                    assumed().map_err(|why| error(why.into()))?
+                    pods::assumed().map_err(|why| error(why.into()))?
                 }
             },
         };
@@ -325,11 +325,6 @@ impl Call<'_> {
         }
         Ok(())
     }
-}
-
-/// The architecture of nodes that nothing is known of.
-fn assumed() -> Result<&'static Architecture, shim::NoShim> {
-    shim::architecture("x86_64")
 }
 
 impl Place<'_, '_> {

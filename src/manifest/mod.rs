@@ -19,6 +19,7 @@ mod layout;
 mod names;
 mod path;
 mod pods;
+pub mod policy;
 mod remove;
 mod scalar;
 mod splice;

@@ -5,9 +5,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cel;
 mod corpus;
+mod evaluated;
 mod laws;
 mod options;
+mod pods;
+mod policy;
 mod print;
 mod random;
 mod refusals;

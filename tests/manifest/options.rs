@@ -62,8 +62,17 @@ fn golden(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// Whether `found` is what is written down under `name`.
+pub fn is_golden(name: &str, found: &str) -> bool {
+    let path = golden(&format!("{name}.out.yaml"));
+    if std::env::var_os("REUSEPORT_BLESS").is_some() {
+        fs::write(&path, found).expect("written");
+    }
+    fs::read_to_string(&path).unwrap_or_default() == found
+}
+
 /// `text` without what depends on the compiler of the shim.
-fn stable(text: &str) -> String {
+pub fn stable(text: &str) -> String {
     let mut stable = String::new();
     for line in text.split_inclusive('\n') {
         let line = match line.split_once("libreuseport.so: \"") {
@@ -99,11 +108,7 @@ fn each_option_gives_what_is_written_beside_it() {
             .strip_suffix("#| ")
             .map_or(String::new(), |said| format!("#| {said}"));
         let found = format!("#| reuseport {}\n{said}{}", all.join(" "), stable(&stdout));
-        let path = golden(&format!("{name}.out.yaml"));
-        if std::env::var_os("REUSEPORT_BLESS").is_some() {
-            fs::write(&path, &found).expect("written");
-        }
-        if fs::read_to_string(&path).unwrap_or_default() != found {
+        if !is_golden(name, &found) {
             wrong.push(format!("{name}:\n{found}"));
         }
         if !arguments.contains(&"--diff") {
