@@ -16,7 +16,7 @@ use super::image::Refusal;
 use super::report::{coloured_for_stdout, escaped, escaped_json};
 use super::{answer, status};
 use crate::manifest::{
-    self, Advice, Delivery, Error, Injection, Outcome, Source, TemplatePath, join,
+    self, Advice, Compose, Delivery, Error, Injection, Outcome, Source, TemplatePath, join,
 };
 use crate::replace::replace;
 use crate::rules::Assignments;
@@ -39,6 +39,9 @@ pub(super) struct Files {
     /// Only this workload; may be given again
     #[arg(long = "workload", value_name = "KIND/NAME", requires = "files", value_parser = workload)]
     workloads: Vec<String>,
+    /// Only this service of a Compose file; may be given again
+    #[arg(long = "service", value_name = "NAME", requires = "files")]
+    services: Vec<String>,
     /// Where a kind of object holds its pod template
     #[arg(
         long = "template-path", value_name = "KIND=.spec.path", requires = "files",
@@ -70,6 +73,10 @@ pub(super) struct Flags {
     /// The architecture of nodes that pods are not pinned to
     #[arg(long, value_name = "ARCH", requires = "files", value_parser = architecture)]
     arch: Option<&'static Architecture>,
+    /// Make services of a Compose file fit to share ports among their containers: on
+    /// the host's network, without ports and container_name
+    #[arg(long, requires = "files")]
+    scale_ready: bool,
 }
 
 fn workload(text: &str) -> Result<String, String> {
@@ -113,6 +120,10 @@ pub(super) fn inject_files(
         templates: files.templates.clone(),
         architecture: flags.arch,
         apart: in_place,
+        compose: Compose {
+            services: files.services.clone(),
+            scale_ready: flags.scale_ready,
+        },
     };
     let what = "put into";
     files.edit(in_place, json, what, |sources| {
@@ -124,7 +135,11 @@ pub(super) fn inject_files(
 pub(super) fn eject_files(files: &Files, in_place: bool, json: bool) -> Result<u8, Refusal> {
     let what = "taken out of";
     files.edit(in_place, json, what, |sources| {
-        manifest::eject(sources, &files.workloads, &files.templates)
+        let compose = Compose {
+            services: files.services.clone(),
+            scale_ready: false,
+        };
+        manifest::eject(sources, &files.workloads, &files.templates, &compose)
     })
 }
 
@@ -140,6 +155,11 @@ impl Files {
         let sources = paths.iter().map(|path| read(path));
         let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
         let outcome = edit(&sources).map_err(Refusal::fault)?;
+        if outcome.has_compose && sources.len() > 1 && !in_place && !self.diff {
+            return Err(Refusal::fault(
+                "several Compose files are no stream of documents: give --in-place, or one after another",
+            ));
+        }
         let mut said = io::stderr().lock();
         // Where standard error is closed, the result is still what was asked for.
         let _ = said.write_all(told(&outcome, json, what).as_bytes());
@@ -281,7 +301,12 @@ fn told(outcome: &Outcome, is_json: bool, what: &str) -> String {
     } else if outcome.changed == 0 {
         let _ = writeln!(
             text,
-            "reuseport: note: the shim was {what} none of the workloads in the input"
+            "reuseport: note: the shim was {what} none of the {} in the input",
+            if outcome.has_compose {
+                "services"
+            } else {
+                "workloads"
+            }
         );
     }
     text

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::compose::{self, Compose};
 use super::configmap;
 use super::document::Documents;
 use super::edit::Records;
@@ -31,8 +32,12 @@ pub(super) struct Ejected<'s> {
     pub(super) used: HashSet<String>,
     /// All workloads of the stream, as `KIND/NAME`.
     pub(super) there: Vec<String>,
-    /// How many of them were chosen.
+    /// All services of it, by name.
+    pub(super) services: Vec<String>,
+    /// How many of both were chosen.
     pub(super) chosen: usize,
+    /// How many services held the shim.
+    pub(super) ejected: usize,
 }
 
 /// Takes the shim out of the workloads that `chooses` holds for.
@@ -42,6 +47,7 @@ pub(super) struct Ejected<'s> {
 pub(super) fn eject<'s>(
     source: &'s Source,
     templates: &[TemplatePath],
+    compose: &Compose,
     chooses: impl Fn(&Workload) -> bool,
 ) -> Result<Ejected<'s>, Error> {
     let mut ejected = Ejected {
@@ -50,10 +56,23 @@ pub(super) fn eject<'s>(
         unused: HashSet::new(),
         used: HashSet::new(),
         there: Vec::new(),
+        services: Vec::new(),
         chosen: 0,
+        ejected: 0,
     };
     let mut documents = Documents::new(&source.name, &source.text);
     while let Some(document) = documents.next()? {
+        if compose::is_compose(&document) {
+            let value = document.value(document.root);
+            let one = compose::eject(&document, &value, compose).map_err(|(path, fault)| {
+                Error::at(document.position(&source.name, &path), fault)
+            })?;
+            ejected.services.extend(one.there);
+            ejected.chosen += one.chosen;
+            ejected.ejected += one.ejected;
+            ejected.draft.push(&document, one.edited);
+            continue;
+        }
         if !workload::may_hold(&document, templates) {
             match configmap::name_of_ours(&document) {
                 Some(name) => ejected.draft.push_candidate(&document, name),

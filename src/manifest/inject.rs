@@ -20,7 +20,7 @@ use super::pods::{self, Pin};
 use super::stream::Draft;
 use super::workload::{self, Workload};
 use super::write::Indent;
-use super::{Injection, Outcome, Source, configmap, kind_of};
+use super::{Injection, Outcome, Source, compose, configmap, kind_of};
 use crate::finding::Finding;
 use crate::shim;
 
@@ -38,6 +38,7 @@ pub fn inject(sources: &[Source], options: &Injection) -> Result<Outcome, Error>
         there: Vec::new(),
         containers_there: Vec::new(),
         containers_found: HashSet::new(),
+        services: Vec::new(),
         chosen: 0,
         injected: 0,
     };
@@ -50,6 +51,7 @@ pub fn inject(sources: &[Source], options: &Injection) -> Result<Outcome, Error>
         texts,
         workloads: call.chosen,
         changed: call.injected,
+        has_compose: !call.services.is_empty(),
         advice: call.adviser.finish(),
     })
 }
@@ -64,6 +66,7 @@ struct Call<'o> {
     there: Vec<String>,
     containers_there: Vec<String>,
     containers_found: HashSet<String>,
+    services: Vec<String>,
     chosen: usize,
     injected: usize,
 }
@@ -112,7 +115,12 @@ impl Call<'_> {
             unused,
             used,
             ..
-        } = eject::eject(source, &self.options.templates, |one| self.chooses(one))?;
+        } = eject::eject(
+            source,
+            &self.options.templates,
+            &self.options.compose,
+            |one| self.chooses(one),
+        )?;
         // ConfigMaps that were brought here by others' hands stay.
         let text = draft.finish(|name| used.contains(name) || !unused.contains(name))?;
         let bare = Source {
@@ -129,6 +137,11 @@ impl Call<'_> {
         let mut documents = Documents::new(&source.name, &source.text);
         let mut number = 0;
         while let Some(document) = documents.next()? {
+            if compose::is_compose(&document) {
+                let edited = self.compose(source, &document)?;
+                draft.push(&document, edited);
+                continue;
+            }
             if !workload::may_hold(&document, &self.options.templates) {
                 self.pass(&document);
                 draft.push(&document, None);
@@ -169,6 +182,29 @@ impl Call<'_> {
             draft.push(&document, edited);
         }
         draft.finish(|_| true)
+    }
+
+    /// Puts the shim into the services of a Compose file.
+    fn compose(&mut self, source: &Source, document: &Document) -> Result<Option<Edited>, Error> {
+        let value = document.value(document.root);
+        let plan = compose::plan(document, &value, self.options, &self.services)
+            .map_err(|(path, fault)| Error::at(document.position(&source.name, &path), fault))?;
+        self.chosen += plan.chosen.len();
+        self.injected += plan.injected;
+        for (service, path, finding) in plan.findings {
+            self.adviser.add(Advice {
+                at: document.position(&source.name, &path),
+                workload: service,
+                container: None,
+                finding,
+            });
+        }
+        self.services.extend(plan.there);
+        if plan.changes.is_empty() {
+            return Ok(None);
+        }
+        let indent = compose::indentation(document);
+        edit(source, document, &value, &plan.changes, indent).map(Some)
     }
 
     /// Takes note of what is no workload and matters all the same.
@@ -308,6 +344,7 @@ impl Call<'_> {
                 .into());
             }
         }
+        compose::unknown(&self.options.compose.services, &self.services)?;
         if self.chosen == 0 {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 mod support;
 
 mod cel;
+mod compose;
 mod corpus;
 mod evaluated;
 mod laws;

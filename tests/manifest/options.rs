@@ -56,7 +56,7 @@ const CASES: [(&str, &str, &[&str]); 18] = [
     ("preload", "preload", &[]),
 ];
 
-fn golden(name: &str) -> PathBuf {
+pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/manifest/golden")
         .join(name)
