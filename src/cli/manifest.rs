@@ -102,6 +102,19 @@ pub(super) fn inject_files(
     in_place: bool,
     json: bool,
 ) -> Result<u8, Refusal> {
+    let (files, options) = injection(flags, rules, in_place)?;
+    let what = "put into";
+    files.edit(in_place, json, what, |sources| {
+        manifest::inject(sources, &options)
+    })
+}
+
+/// What flags ask for.
+pub(super) fn injection(
+    flags: Flags,
+    rules: Assignments,
+    in_place: bool,
+) -> Result<(Files, Injection), Refusal> {
     let delivery = match (flags.configmap, flags.delivery) {
         (None, delivery) => delivery,
         (Some(name), Delivery::ConfigMap(_)) => Delivery::ConfigMap(Some(name)),
@@ -125,10 +138,7 @@ pub(super) fn inject_files(
             scale_ready: flags.scale_ready,
         },
     };
-    let what = "put into";
-    files.edit(in_place, json, what, |sources| {
-        manifest::inject(sources, &options)
-    })
+    Ok((files, options))
 }
 
 /// `reuseport eject -f`.
@@ -237,7 +247,7 @@ fn walk(directory: &Path, recursive: bool, paths: &mut Vec<PathBuf>) -> Result<(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Source, Refusal> {
+pub(super) fn read(path: &Path) -> Result<Source, Refusal> {
     let mut bytes = Vec::new();
     let (name, outcome) = if is_input(path) {
         let outcome = io::stdin().lock().read_to_end(&mut bytes).map(drop);

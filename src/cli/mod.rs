@@ -12,6 +12,7 @@ mod host;
 mod image;
 mod inject;
 mod install;
+mod krm;
 mod live;
 mod manifest;
 mod pid;
@@ -66,11 +67,12 @@ enum Subcommands {
     Scale(runner::Scale),
     Status(groups::Arguments),
     Check(check::Arguments),
-    Inject(inject::Arguments),
+    Inject(Box<inject::Arguments>),
     Eject(eject::Arguments),
     Validate(validate::Arguments),
     Cdi(cdi::Arguments),
     Policy(policy::Arguments),
+    Krm(krm::Arguments),
     Install(install::Arguments),
     Completions(print::Completions),
     Man(print::Man),
@@ -102,11 +104,12 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             Subcommands::Scale(arguments) => runner::scale(&arguments),
             Subcommands::Status(arguments) => groups::run(&arguments),
             Subcommands::Check(arguments) => check::run(arguments),
-            Subcommands::Inject(arguments) => inject::run(arguments),
+            Subcommands::Inject(arguments) => inject::run(*arguments),
             Subcommands::Eject(arguments) => eject::run(&arguments),
             Subcommands::Validate(arguments) => validate::run(&arguments),
             Subcommands::Cdi(arguments) => cdi::run(&arguments),
             Subcommands::Policy(arguments) => policy::run(arguments),
+            Subcommands::Krm(arguments) => krm::run(&arguments),
             Subcommands::Install(arguments) => install::run(&arguments),
             Subcommands::Completions(arguments) => print::completions(&arguments),
             Subcommands::Man(arguments) => print::man(&arguments),

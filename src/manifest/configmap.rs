@@ -77,6 +77,15 @@ pub(super) fn name_of_ours(document: &Document) -> Option<String> {
     }
 }
 
+/// The name of an object that is such a ConfigMap.
+pub(super) fn name_of(object: &Value) -> Option<&str> {
+    let data = object.get("binaryData")?.as_object()?;
+    let is_ours = object.get("kind")? == "ConfigMap" && data.len() == 1;
+    let name = object.pointer("/metadata/name")?.as_str()?;
+    let is_named = name.starts_with(CONFIGMAP) && data.contains_key(FILE_NAME);
+    (is_ours && is_named).then_some(name)
+}
+
 /// Base64 with padding, see RFC 4648, section 4.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

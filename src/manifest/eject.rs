@@ -16,7 +16,7 @@ use super::path::Path;
 use super::remove::{self, Cuts};
 use super::stream::Draft;
 use super::workload::{self, Workload};
-use super::{Source, TemplatePath};
+use super::{Source, TemplatePath, krm};
 use crate::preload::LD_PRELOAD;
 
 /// The rules that a container had, by its name.
@@ -37,10 +37,12 @@ pub(super) struct Ejected<'s> {
     /// How many of both were chosen.
     pub(super) chosen: usize,
     /// How many services held the shim.
-    pub(super) ejected: usize,
+    pub(super) freed: usize,
 }
 
-/// Takes the shim out of the workloads that `chooses` holds for.
+/// Takes the shim out of the workloads that `chooses` holds for. Unless that is for
+/// good, the ConfigMaps among the items of a ResourceList that carry the shim of today
+/// stay there.
 ///
 /// # Errors
 /// The input is no YAML, or the shim cannot be taken out.
@@ -48,6 +50,7 @@ pub(super) fn eject<'s>(
     source: &'s Source,
     templates: &[TemplatePath],
     compose: &Compose,
+    is_for_good: bool,
     chooses: impl Fn(&Workload) -> bool,
 ) -> Result<Ejected<'s>, Error> {
     let mut ejected = Ejected {
@@ -58,7 +61,7 @@ pub(super) fn eject<'s>(
         there: Vec::new(),
         services: Vec::new(),
         chosen: 0,
-        ejected: 0,
+        freed: 0,
     };
     let mut documents = Documents::new(&source.name, &source.text);
     while let Some(document) = documents.next()? {
@@ -69,7 +72,7 @@ pub(super) fn eject<'s>(
             })?;
             ejected.services.extend(one.there);
             ejected.chosen += one.chosen;
-            ejected.ejected += one.ejected;
+            ejected.freed += one.freed;
             ejected.draft.push(&document, one.edited);
             continue;
         }
@@ -95,6 +98,15 @@ pub(super) fn eject<'s>(
             let held = cut(&value, &workload, &mut cuts);
             if !held.is_empty() {
                 ejected.held.insert(number, held);
+            }
+        }
+        if krm::is_list(&document) {
+            let items = Path::default().then(krm::ITEMS);
+            for (index, name, _, architecture) in krm::configmaps(&value) {
+                let is_unused = ejected.unused.contains(name) && !ejected.used.contains(name);
+                if is_unused && (is_for_good || architecture.is_none()) {
+                    cuts.item(&items, index);
+                }
             }
         }
         let edited = if cuts.is_empty() {

@@ -134,6 +134,10 @@ pub enum Fault {
         "{key} has to make way and is not written here, or not on one line: an anchor brings it in; write it out"
     )]
     NotWritten { key: String },
+    #[error("this is no ResourceList, which a KRM function takes (config.kubernetes.io/v1)")]
+    NoResourceList,
+    #[error("functionConfig: {why}")]
+    Configuration { why: String },
     #[error("no workload has a container {wanted}; there are {}", there.join(", "))]
     NoContainer { wanted: String, there: Vec<String> },
     #[error(

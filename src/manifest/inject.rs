@@ -20,7 +20,7 @@ use super::pods::{self, Pin};
 use super::stream::Draft;
 use super::workload::{self, Workload};
 use super::write::Indent;
-use super::{Injection, Outcome, Source, compose, configmap, kind_of};
+use super::{Injection, Outcome, Source, compose, configmap, kind_of, krm};
 use crate::finding::Finding;
 use crate::shim;
 
@@ -39,6 +39,7 @@ pub fn inject(sources: &[Source], options: &Injection) -> Result<Outcome, Error>
         containers_there: Vec::new(),
         containers_found: HashSet::new(),
         services: Vec::new(),
+        items: Vec::new(),
         chosen: 0,
         injected: 0,
     };
@@ -67,6 +68,8 @@ struct Call<'o> {
     containers_there: Vec<String>,
     containers_found: HashSet<String>,
     services: Vec<String>,
+    /// ConfigMaps that go among the items of the document.
+    items: Vec<Change>,
     chosen: usize,
     injected: usize,
 }
@@ -119,6 +122,7 @@ impl Call<'_> {
             source,
             &self.options.templates,
             &self.options.compose,
+            false,
             |one| self.chooses(one),
         )?;
         // ConfigMaps that were brought here by others' hands stay.
@@ -150,6 +154,9 @@ impl Call<'_> {
             let value = document.value(document.root);
             let mut changes = Vec::new();
             let mut indent = None;
+            if krm::is_list(&document) {
+                self.configmaps_of(&value);
+            }
             for workload in workload::workloads(&value, &self.options.templates) {
                 self.there.push(workload.title());
                 let held = held.get(&number);
@@ -165,6 +172,7 @@ impl Call<'_> {
                     workload: &workload,
                 };
                 let mut own = self.workload(&place, held, &mut draft)?;
+                let items = std::mem::take(&mut self.items);
                 if own.is_empty() {
                     continue;
                 }
@@ -172,6 +180,7 @@ impl Call<'_> {
                 indent.get_or_insert_with(|| indentation(&document, &workload));
                 place.record(&mut own)?;
                 changes.extend(own);
+                changes.extend(items);
             }
             let edited = if changes.is_empty() {
                 None
@@ -205,6 +214,16 @@ impl Call<'_> {
         }
         let indent = compose::indentation(document);
         edit(source, document, &value, &plan.changes, indent).map(Some)
+    }
+
+    /// Takes note of the ConfigMaps among the items of a ResourceList.
+    fn configmaps_of(&mut self, list: &Value) {
+        for (_, name, namespace, architecture) in krm::configmaps(list) {
+            if let Some(architecture) = architecture {
+                let key = (namespace.map(ToOwned::to_owned), architecture);
+                self.configmaps.insert(key, name.to_owned());
+            }
+        }
     }
 
     /// Takes note of what is no workload and matters all the same.
@@ -321,10 +340,15 @@ impl Call<'_> {
             return Ok(name.clone());
         }
         let object = configmap::new(shim, workload);
-        draft.insert(&object, place.document);
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        self.configmaps.insert(key, name.to_owned());
-        Ok(name.to_owned())
+        let name = name.to_owned();
+        if krm::is_list(place.document) {
+            self.items.extend(krm::insert(object, &workload.object));
+        } else {
+            draft.insert(&object, place.document);
+        }
+        self.configmaps.insert(key, name.clone());
+        Ok(name)
     }
 
     fn finish(&mut self) -> Result<(), Error> {

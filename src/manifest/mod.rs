@@ -16,6 +16,7 @@ mod eject;
 mod error;
 mod inject;
 mod join;
+pub mod krm;
 mod layout;
 mod names;
 mod path;
@@ -101,7 +102,7 @@ pub fn eject(
     };
     let ejected = sources
         .iter()
-        .map(|one| eject::eject(one, templates, compose, chooses));
+        .map(|one| eject::eject(one, templates, compose, true, chooses));
     let ejected: Vec<Ejected> = ejected.collect::<Result<_, _>>()?;
     for wanted in workloads {
         let mut there = ejected.iter().flat_map(|one| &one.there);
@@ -127,7 +128,7 @@ pub fn eject(
     };
     for one in ejected {
         outcome.workloads += one.chosen;
-        outcome.changed += one.held.len() + one.ejected;
+        outcome.changed += one.held.len() + one.freed;
         outcome
             .texts
             .push(one.draft.finish(|name| is_used.contains(name))?);

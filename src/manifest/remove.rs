@@ -171,24 +171,22 @@ impl Removal<'_, '_> {
                 Value::Null
             };
         }
-        // The last first: what goes from a list moves those behind it.
-        for (path, indices) in self.cuts.items.iter().rev() {
-            let list = path.get_mut(&mut meant)?.as_array_mut()?;
-            for index in indices.iter().rev() {
-                list.remove(*index);
-            }
-        }
         for (path, keys) in &self.cuts.entries {
-            // An item that is gone takes its entries with it.
-            if let Some(map) = path.get_mut(&mut meant).and_then(Value::as_object_mut) {
-                map.retain(|key, _| !keys.contains(key));
-            }
+            let map = path.get_mut(&mut meant)?.as_object_mut()?;
+            map.retain(|key, _| !keys.contains(key));
         }
         for (path, keys) in &self.cuts.keys {
             let map = path.get_mut(&mut meant)?.as_object_mut()?;
             for (key, text) in keys {
                 let value = map.shift_remove(key)?;
                 map.insert(key.strip_prefix(text)?.to_owned(), value);
+            }
+        }
+        // Last, and the last first: what goes from a list moves those behind it.
+        for (path, indices) in self.cuts.items.iter().rev() {
+            let list = path.get_mut(&mut meant)?.as_array_mut()?;
+            for index in indices.iter().rev() {
+                list.remove(*index);
             }
         }
         Some(meant)

@@ -7,7 +7,7 @@ use reuseport::manifest::{Compose, Delivery, Injection};
 use serde_json::{Value, json};
 
 use crate::laws::{hold, options};
-use crate::options::{golden, is_golden};
+use crate::options::{golden, is_golden, said};
 use crate::print::{STYLES, Style};
 use crate::refusals::filter;
 use crate::support::{reuseport, run};
@@ -58,8 +58,7 @@ fn each_option_gives_what_is_written_beside_it() {
         let all = [&["inject", "-f", "-"], arguments].concat();
         let (status, stdout, stderr) = filter(&all, &text);
         assert_eq!(status, Some(0), "{name}: {stderr}");
-        let said: String = stderr.lines().map(|line| format!("#| {line}\n")).collect();
-        let found = format!("#| reuseport {}\n{said}{stdout}", all.join(" "));
+        let found = format!("#| reuseport {}\n{}{stdout}", all.join(" "), said(&stderr));
         if !is_golden(name, &found) {
             wrong.push(format!("{name}:\n{found}"));
         }
@@ -71,125 +70,128 @@ fn each_option_gives_what_is_written_beside_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+const SCALE: &[&str] = &["--scale-ready"];
+
+/// What is refused of the service `web`: more of it, options, and what is said.
+const REFUSED: [(&str, &[&str], &str); 24] = [
+    (
+        "    volumes:\n    - a:/b\n    - ./x:/.reuseport:ro\n",
+        &[],
+        "6:7: document 1, .services.web.volumes[1]: container web mounts /.reuseport at /.reuseport",
+    ),
+    (
+        "    volumes: [{type: bind, source: /x, target: /.reuseport/y}]\n",
+        &[],
+        ".services.web.volumes[0]: container web mounts",
+    ),
+    (
+        "    tmpfs: /.reuseport\n",
+        &[],
+        "mounts /.reuseport at /.reuseport",
+    ),
+    (
+        "    volumes: a:/b\n",
+        &[],
+        ".services.web.volumes: expected a list, found a string",
+    ),
+    (
+        "    environment: yes\n",
+        &[],
+        ".services.web.environment: expected a mapping or a list, found a boolean",
+    ),
+    (
+        "    environment: [{A: b}]\n",
+        &[],
+        ".services.web.environment[0]: expected a string, found a mapping",
+    ),
+    (
+        "    environment: {KEPT_LD_PRELOAD: x}\n",
+        &[],
+        "the name KEPT_LD_PRELOAD is taken in the environment of service web",
+    ),
+    (
+        "    environment: {LD_PRELOAD: 80}\n",
+        &[],
+        ".services.web.environment.LD_PRELOAD: expected a string, found a number",
+    ),
+    (
+        "    environment: {LD_PRELOAD: &lib /a.so}\n",
+        &[],
+        ".services.web.environment.LD_PRELOAD: this cannot be edited as it is written",
+    ),
+    (
+        "    platform: windows/amd64\n",
+        &[],
+        ".services.web.platform: these containers run on Windows",
+    ),
+    (
+        "",
+        &["--service", "wbe"],
+        "there is no service wbe; there are web",
+    ),
+    (
+        "",
+        &["--container", "web"],
+        "choose with --service NAME, not --container",
+    ),
+    (
+        "",
+        &["--delivery", "image=x"],
+        "use --delivery host=PATH, or none for /opt/reuseport",
+    ),
+    ("", &["--configmap", "x"], "use --delivery host=PATH"),
+    (
+        "    networks: [front]\n",
+        SCALE,
+        ".services.web.networks: service web cannot be made ready to scale: networks and the host's network exclude each other",
+    ),
+    ("    links: [db]\n", SCALE, "links and the host's network"),
+    (
+        "    sysctls: {net.core.somaxconn: 1024}\n",
+        SCALE,
+        "net.core.somaxconn cannot be set on the host's network",
+    ),
+    (
+        "    ports: ['8080:80']\n",
+        SCALE,
+        ".services.web.ports: service web cannot be made ready to scale: item 0: 8080 is published for 80",
+    ),
+    (
+        "    ports: ['80:80', '127.0.0.1:81:81']\n",
+        SCALE,
+        "item 1: 81 is published on 127.0.0.1 alone",
+    ),
+    (
+        "    ports: ['[::1]:81:81']\n",
+        SCALE,
+        "published on ::1 alone",
+    ),
+    (
+        "    ports: [{target: 80, published: '8080'}]\n",
+        SCALE,
+        "8080 is published for 80",
+    ),
+    (
+        "    ports: ['${PORT:-80}:80']\n",
+        SCALE,
+        "is known only when it runs; write the numbers out",
+    ),
+    (
+        "    <<: {container_name: x}\n",
+        SCALE,
+        "container_name has to make way and is not written here",
+    ),
+    (
+        "    ? container_name\n    : &a x\n    &n network_mode: bridge\n",
+        SCALE,
+        "network_mode has to make way and is not written here",
+    ),
+];
+
 #[test]
 fn what_cannot_be_done_is_refused_with_the_place_and_a_way_out() {
     let web = |text: &str| format!("services:\n  web:\n    image: x\n{text}");
-    let scale = &["--scale-ready"][..];
-    let cases: [(&str, &[&str], &str); 24] = [
-        (
-            "    volumes:\n    - a:/b\n    - ./x:/.reuseport:ro\n",
-            &[],
-            "6:7: document 1, .services.web.volumes[1]: container web mounts /.reuseport at /.reuseport",
-        ),
-        (
-            "    volumes: [{type: bind, source: /x, target: /.reuseport/y}]\n",
-            &[],
-            ".services.web.volumes[0]: container web mounts",
-        ),
-        (
-            "    tmpfs: /.reuseport\n",
-            &[],
-            "mounts /.reuseport at /.reuseport",
-        ),
-        (
-            "    volumes: a:/b\n",
-            &[],
-            ".services.web.volumes: expected a list, found a string",
-        ),
-        (
-            "    environment: yes\n",
-            &[],
-            ".services.web.environment: expected a mapping or a list, found a boolean",
-        ),
-        (
-            "    environment: [{A: b}]\n",
-            &[],
-            ".services.web.environment[0]: expected a string, found a mapping",
-        ),
-        (
-            "    environment: {KEPT_LD_PRELOAD: x}\n",
-            &[],
-            "the name KEPT_LD_PRELOAD is taken in the environment of service web",
-        ),
-        (
-            "    environment: {LD_PRELOAD: 80}\n",
-            &[],
-            ".services.web.environment.LD_PRELOAD: expected a string, found a number",
-        ),
-        (
-            "    environment: {LD_PRELOAD: &lib /a.so}\n",
-            &[],
-            ".services.web.environment.LD_PRELOAD: this cannot be edited as it is written",
-        ),
-        (
-            "    platform: windows/amd64\n",
-            &[],
-            ".services.web.platform: these containers run on Windows",
-        ),
-        (
-            "",
-            &["--service", "wbe"],
-            "there is no service wbe; there are web",
-        ),
-        (
-            "",
-            &["--container", "web"],
-            "choose with --service NAME, not --container",
-        ),
-        (
-            "",
-            &["--delivery", "image=x"],
-            "use --delivery host=PATH, or none for /opt/reuseport",
-        ),
-        ("", &["--configmap", "x"], "use --delivery host=PATH"),
-        (
-            "    networks: [front]\n",
-            scale,
-            ".services.web.networks: service web cannot be made ready to scale: networks and the host's network exclude each other",
-        ),
-        ("    links: [db]\n", scale, "links and the host's network"),
-        (
-            "    sysctls: {net.core.somaxconn: 1024}\n",
-            scale,
-            "net.core.somaxconn cannot be set on the host's network",
-        ),
-        (
-            "    ports: ['8080:80']\n",
-            scale,
-            ".services.web.ports: service web cannot be made ready to scale: item 0: 8080 is published for 80",
-        ),
-        (
-            "    ports: ['80:80', '127.0.0.1:81:81']\n",
-            scale,
-            "item 1: 81 is published on 127.0.0.1 alone",
-        ),
-        (
-            "    ports: ['[::1]:81:81']\n",
-            scale,
-            "published on ::1 alone",
-        ),
-        (
-            "    ports: [{target: 80, published: '8080'}]\n",
-            scale,
-            "8080 is published for 80",
-        ),
-        (
-            "    ports: ['${PORT:-80}:80']\n",
-            scale,
-            "is known only when it runs; write the numbers out",
-        ),
-        (
-            "    <<: {container_name: x}\n",
-            scale,
-            "container_name has to make way and is not written here",
-        ),
-        (
-            "    ? container_name\n    : &a x\n    &n network_mode: bridge\n",
-            scale,
-            "network_mode has to make way and is not written here",
-        ),
-    ];
-    for (text, arguments, expected) in cases {
+    for (text, arguments, expected) in REFUSED {
         let input = web(text);
         let all = [&["inject", "-f", "-"], arguments].concat();
         let (status, stdout, stderr) = filter(&all, &input);

@@ -9,6 +9,7 @@ mod cel;
 mod compose;
 mod corpus;
 mod evaluated;
+mod krm;
 mod laws;
 mod options;
 mod pods;

@@ -62,6 +62,12 @@ pub fn golden(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// What was said on standard error, as it stands in the files.
+pub fn said(stderr: &str) -> String {
+    let lines: Vec<String> = stderr.lines().map(|line| format!("#| {line}\n")).collect();
+    lines.concat()
+}
+
 /// Whether `found` is what is written down under `name`.
 pub fn is_golden(name: &str, found: &str) -> bool {
     let path = golden(&format!("{name}.out.yaml"));
@@ -103,11 +109,12 @@ fn each_option_gives_what_is_written_beside_it() {
         let all = [&["inject", "-f", "-"], arguments].concat();
         let (status, stdout, stderr) = filter(&all, &text);
         assert_eq!(status, Some(0), "{name}: {stderr}");
-        let said = stderr.replace('\n', "\n#| ");
-        let said = said
-            .strip_suffix("#| ")
-            .map_or(String::new(), |said| format!("#| {said}"));
-        let found = format!("#| reuseport {}\n{said}{}", all.join(" "), stable(&stdout));
+        let found = format!(
+            "#| reuseport {}\n{}{}",
+            all.join(" "),
+            said(&stderr),
+            stable(&stdout)
+        );
         if !is_golden(name, &found) {
             wrong.push(format!("{name}:\n{found}"));
         }

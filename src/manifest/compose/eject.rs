@@ -18,7 +18,8 @@ pub(in super::super) struct Ejected {
     pub(in super::super) edited: Option<Edited>,
     pub(in super::super) there: Vec<String>,
     pub(in super::super) chosen: usize,
-    pub(in super::super) ejected: usize,
+    /// How many of those that were chosen held the shim.
+    pub(in super::super) freed: usize,
 }
 
 /// Takes the shim out of the services of a document that are chosen.
@@ -36,7 +37,7 @@ pub(in super::super) fn eject(
         ejected.there.push(service.name.to_owned());
         if options.chooses(service.name) {
             ejected.chosen += 1;
-            ejected.ejected += usize::from(cut(value, &service, &mut cuts));
+            ejected.freed += usize::from(cut(value, &service, &mut cuts));
         }
     }
     if !cuts.is_empty() {
