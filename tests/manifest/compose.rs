@@ -298,6 +298,35 @@ fn a_file_of_compose_and_kubernetes_objects_side_by_side_gets_both() {
     assert_eq!(text.matches("libreuseport.so").count(), 3, "{text}");
 }
 
+/// Files that no printer of values would write.
+const WRITTEN: [&str; 8] = [
+    "services:\n  a: &a\n    image: x\n    environment: &e {LD_PRELOAD: /a.so}\n  b:\n    <<: *a\n  c: *a\n  d: {image: y, environment: *e}\n",
+    "services: &s\n  a: {image: x}\nx-s: *s\n",
+    "services:\n  a:\n    image: x\n    environment: !reset\n      - A=b\n",
+    "services:\n  \"a b\":\n    image: x\n    ports: !override [\"80:80\"]\n    container_name: \"z\"\n",
+    "services:\n  a:\n    image: x\n    container_name: &n z\n    hostname: *n\n    ports: &p [\"80:80\"]\n  b:\n    image: x\n    ports: *p\n",
+    "services:\n  a: &a\n    image: x\n    container_name: z\n  b: *a\n  c:\n    <<: *a\n    container_name: q\n",
+    "x-e: &e {LIBREUSEPORT_PORT: 1, LD_PRELOAD: ''}\nservices:\n  a:\n    image: x\n    environment:\n      <<: *e\n      A: b\n  b: {image: x, environment: {<<: *e, LIBREUSEPORT_PORT: 2}}\n",
+    "{\"services\": {\"a\": {\"image\": \"x\", \"environment\": {\"LIBREUSEPORT_PORT\": 80, \"LD_PRELOAD\": null}}}}",
+];
+
+#[test]
+fn anchors_merge_keys_and_tags_keep_the_laws() {
+    for text in WRITTEN {
+        for scale_ready in [false, true] {
+            for services in [&[][..], &["a"]] {
+                let is_named = services.is_empty() || !text.contains("a b");
+                let refused = ["is not written here", "there is no service a"];
+                if let Err(error) = hold(text, &injection(scale_ready, services)) {
+                    let is_refused = refused.iter().any(|one| error.contains(one));
+                    let may_be = scale_ready || !is_named || text.contains("LD_PRELOAD: ''");
+                    assert!(is_refused && may_be, "{error}\n----- of\n{text}");
+                }
+            }
+        }
+    }
+}
+
 fn variable() -> impl Strategy<Value = (String, Value)> {
     let name = prop_oneof![
         3 => "[A-Z]{1,3}",

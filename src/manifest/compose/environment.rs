@@ -141,7 +141,7 @@ pub(super) fn changes(
                     });
                 }
                 text => {
-                    changes.push(keep(document, &path, one)?);
+                    changes.push(keep(document, &path, one, true)?);
                     let shells = if text.is_none() {
                         ENTRY_BEHIND_SHELLS
                     } else {
@@ -155,7 +155,7 @@ pub(super) fn changes(
     for (variable, wanted) in options.rules.iter() {
         let name = variable.name();
         for one in present.iter().filter(|one| one.name == name) {
-            changes.push(keep(document, &path, one)?);
+            changes.push(keep(document, &path, one, !is_override)?);
         }
         if !is_override {
             new.push((name, wanted.to_string_lossy().replace('$', "$$")));
@@ -207,7 +207,12 @@ fn joined(service: &Service, inherited: Inherited, findings: &mut Vec<Finding>) 
 }
 
 /// Gives a variable another name, under which it has no effect.
-fn keep(document: &Document, environment: &Path, variable: &Variable) -> Result<Change, Refusal> {
+fn keep(
+    document: &Document,
+    environment: &Path,
+    variable: &Variable,
+    is_replaced: bool,
+) -> Result<Change, Refusal> {
     let is_item = !matches!(variable.at.0.last(), Some(super::super::path::Step::Key(_)));
     if is_item {
         if !is_extendable(document, &variable.at) {
@@ -218,7 +223,7 @@ fn keep(document: &Document, environment: &Path, variable: &Variable) -> Result<
             text: KEPT,
         });
     }
-    super::scale::aside(document, environment, &variable.name, KEPT)
+    super::scale::aside(document, environment, &variable.name, KEPT, is_replaced)
 }
 
 /// Whether text can be put before and behind a scalar, or stands in one that an

@@ -73,14 +73,14 @@ pub(super) fn changes(
     };
     for (key, why) in ONCE {
         if !service.get(key).is_null() {
-            changes.push(aside(document, &service.path, key, ASIDE)?);
+            changes.push(aside(document, &service.path, key, ASIDE, false)?);
             say(format!("{key} is set aside: {why}"));
         }
     }
     let mode = service.get(NETWORK);
     if mode != "host" {
         if !mode.is_null() {
-            changes.push(aside(document, &service.path, NETWORK, ASIDE)?);
+            changes.push(aside(document, &service.path, NETWORK, ASIDE, true)?);
             say(format!("network_mode {mode} is set aside"));
         }
         let map = service.path.clone();
@@ -102,20 +102,26 @@ pub(super) fn changes(
     Ok(findings)
 }
 
-/// Gives the entry `key` of `map` a name under which it has no effect.
+/// Gives the entry `key` of `map` a name under which it has no effect. `is_replaced`
+/// where another takes its place.
 ///
 /// # Errors
-/// It is not written in that mapping.
+/// It is not written in that mapping, or a merge key brings it in as well.
 pub(super) fn aside(
     document: &Document,
     map: &Path,
     key: &str,
     text: &'static str,
+    is_replaced: bool,
 ) -> Result<Change, Refusal> {
     let written = document.find(map).and_then(|id| {
         // What an alias brings in is written out.
         let is_alias = matches!(document.node(id).content, Content::Alias(_));
-        let entry = document.entry(document.resolve(id), key)?;
+        let id = document.resolve(id);
+        let entry = document.entry(id, key)?;
+        if !is_replaced && document.merged(id).contains_key(key) {
+            return None;
+        }
         (is_alias || edit::can_extend(document, entry.0)).then_some(())
     });
     if written.is_none() {
