@@ -39,7 +39,7 @@ impl InvalidValue {
 }
 
 /// What a value may be, for people.
-const fn allowed(variable: Variable) -> &'static str {
+pub(crate) const fn allowed(variable: Variable) -> &'static str {
     match variable {
         Variable::Addr => {
             "up to 64 IPv4 or IPv6 addresses or prefixes, separated by commas \

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use reuseport::manifest::{Delivery, Error, Injection, Outcome, Source, eject, inject};
+use reuseport::manifest::{Compose, Delivery, Error, Injection, Outcome, Source, eject, inject};
 use reuseport::rules::{Assignments, Variable};
 
 fn options() -> Injection {
@@ -18,6 +18,7 @@ fn options() -> Injection {
         templates: Vec::new(),
         architecture: None,
         apart: false,
+        compose: Compose::default(),
     }
 }
 
@@ -41,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
     // What held something of ours already is not given back as it was.
     let is_bare = !original.contains("reuseport") && !original.contains("KEPT_");
     let again = text(inject(&source(injected.clone()), &options));
-    let ejected = text(eject(&source(injected.clone()), &[], &[]));
+    let ejected = text(eject(&source(injected.clone()), &[], &[], &options.compose));
     if is_bare {
         assert_eq!(again.as_deref(), Some(injected.as_str()));
         assert_eq!(ejected.as_deref(), Some(original));

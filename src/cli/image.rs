@@ -134,6 +134,10 @@ impl Refusal {
         }
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn say(&self) -> u8 {
         let status = complain(&escaped_lines(&self.message), self.status);
         match &self.answer {

@@ -18,6 +18,7 @@ use crate::finding::Verdict;
 use crate::image::check::check;
 use crate::image::transform::{self, Request};
 use crate::image::{Platform, Reference};
+use crate::manifest::Injection;
 
 /// Put the shim into an image, a bundle, a systemd unit or Kubernetes manifests
 ///
@@ -32,8 +33,8 @@ use crate::image::{Platform, Reference};
 /// drop-in is printed, or with --in-place written. Both use the shim that lies on
 /// this host.
 ///
-/// With -f it is a filter for Kubernetes manifests, and needs no cluster: what is not
-/// added stays byte for byte as it was.
+/// With -f it is a filter for Kubernetes manifests and Compose files, and needs no
+/// cluster: what is not added stays byte for byte as it was.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -81,6 +82,15 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         return inject_bundle(directory, arguments);
     }
     inject(&target, arguments).unwrap_or_else(|refusal| refusal.say())
+}
+
+impl Arguments {
+    /// What flags of `inject -f` ask for.
+    pub(super) fn injection(self) -> Result<Injection, Refusal> {
+        let rules = self.rules.assignments();
+        let (_, options) = manifest::injection(self.manifests, rules, false)?;
+        Ok(options)
+    }
 }
 
 fn inject_manifests(arguments: Arguments) -> u8 {

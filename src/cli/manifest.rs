@@ -19,7 +19,7 @@ use super::{answer, status};
 use crate::finding::Severity;
 use crate::image::registry::Client;
 use crate::manifest::{
-    self, Advice, Delivery, Error, Injection, Outcome, Source, TemplatePath, join,
+    self, Advice, Compose, Delivery, Error, Injection, Outcome, Source, TemplatePath, join,
 };
 use crate::replace::replace;
 use crate::rules::Assignments;
@@ -42,6 +42,9 @@ pub(super) struct Files {
     /// Only this workload; may be given again
     #[arg(long = "workload", value_name = "KIND/NAME", requires = "files", value_parser = workload)]
     workloads: Vec<String>,
+    /// Only this service of a Compose file; may be given again
+    #[arg(long = "service", value_name = "NAME", requires = "files")]
+    services: Vec<String>,
     /// Where a kind of object holds its pod template
     #[arg(
         long = "template-path", value_name = "KIND=.spec.path", requires = "files",
@@ -77,6 +80,10 @@ pub(super) struct Flags {
     /// refuse where the shim would not act, and join an LD_PRELOAD of the image
     #[arg(long, requires = "files")]
     check: bool,
+    /// Make services of a Compose file fit to share ports among their containers: on
+    /// the host's network, without ports and container_name
+    #[arg(long, requires = "files")]
+    scale_ready: bool,
 }
 
 /// How manifests are treated, with the flags that images have as well.
@@ -95,7 +102,7 @@ fn workload(text: &str) -> Result<String, String> {
 }
 
 /// An architecture by the name that the kernel or Kubernetes gives it.
-fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
+pub(super) fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
     shim::architecture(match name {
         "amd64" => "x86_64",
         "arm64" => "aarch64",
@@ -113,6 +120,20 @@ pub(super) fn inject_files(
     if manner.force && !flags.check {
         return Err(Refusal::fault("--force goes with --check alone"));
     }
+    let images = flags.check.then(|| Looker::new(client()));
+    let (files, options) = injection(flags, rules, manner.in_place)?;
+    files.edit(manner, "put into", |sources| match &images {
+        Some(images) => manifest::inject_looking(sources, &options, images),
+        None => manifest::inject(sources, &options),
+    })
+}
+
+/// What flags ask for.
+pub(super) fn injection(
+    flags: Flags,
+    rules: Assignments,
+    in_place: bool,
+) -> Result<(Files, Injection), Refusal> {
     let delivery = match (flags.configmap, flags.delivery) {
         (None, delivery) => delivery,
         (Some(name), Delivery::ConfigMap(_)) => Delivery::ConfigMap(Some(name)),
@@ -130,13 +151,13 @@ pub(super) fn inject_files(
         workloads: files.workloads.clone(),
         templates: files.templates.clone(),
         architecture: flags.arch,
-        apart: manner.in_place,
+        apart: in_place,
+        compose: Compose {
+            services: files.services.clone(),
+            scale_ready: flags.scale_ready,
+        },
     };
-    let images = flags.check.then(|| Looker::new(client()));
-    files.edit(manner, "put into", |sources| match &images {
-        Some(images) => manifest::inject_looking(sources, &options, images),
-        None => manifest::inject(sources, &options),
-    })
+    Ok((files, options))
 }
 
 /// `reuseport eject -f`.
@@ -147,7 +168,11 @@ pub(super) fn eject_files(files: &Files, in_place: bool, json: bool) -> Result<u
         force: false,
     };
     files.edit(&manner, "taken out of", |sources| {
-        manifest::eject(sources, &files.workloads, &files.templates)
+        let compose = Compose {
+            services: files.services.clone(),
+            scale_ready: false,
+        };
+        manifest::eject(sources, &files.workloads, &files.templates, &compose)
     })
 }
 
@@ -167,6 +192,11 @@ impl Files {
         let sources = paths.iter().map(|path| read(path));
         let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
         let outcome = edit(&sources).map_err(Refusal::fault)?;
+        if outcome.has_compose && sources.len() > 1 && !in_place && !self.diff {
+            return Err(Refusal::fault(
+                "several Compose files are no stream of documents: give --in-place, or one after another",
+            ));
+        }
         let mut said = io::stderr().lock();
         // Where standard error is closed, the result is still what was asked for.
         let _ = said.write_all(told(&outcome, json, what).as_bytes());
@@ -252,7 +282,7 @@ fn walk(directory: &Path, recursive: bool, paths: &mut Vec<PathBuf>) -> Result<(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Source, Refusal> {
+pub(super) fn read(path: &Path) -> Result<Source, Refusal> {
     let mut bytes = Vec::new();
     let (name, outcome) = if is_input(path) {
         let outcome = io::stdin().lock().read_to_end(&mut bytes).map(drop);
@@ -331,7 +361,12 @@ fn told(outcome: &Outcome, is_json: bool, what: &str) -> String {
     } else if outcome.changed == 0 {
         let _ = writeln!(
             text,
-            "reuseport: note: the shim was {what} none of the workloads in the input"
+            "reuseport: note: the shim was {what} none of the {} in the input",
+            if outcome.has_compose {
+                "services"
+            } else {
+                "workloads"
+            }
         );
     }
     text

@@ -12,10 +12,12 @@ mod host;
 mod image;
 mod inject;
 mod install;
+mod krm;
 mod live;
 mod look;
 mod manifest;
 mod pid;
+mod policy;
 mod print;
 mod progress;
 mod report;
@@ -66,10 +68,12 @@ enum Subcommands {
     Scale(runner::Scale),
     Status(groups::Arguments),
     Check(check::Arguments),
-    Inject(inject::Arguments),
+    Inject(Box<inject::Arguments>),
     Eject(eject::Arguments),
     Validate(validate::Arguments),
     Cdi(cdi::Arguments),
+    Policy(policy::Arguments),
+    Krm(krm::Arguments),
     Install(install::Arguments),
     Completions(print::Completions),
     Man(print::Man),
@@ -101,10 +105,12 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             Subcommands::Scale(arguments) => runner::scale(&arguments),
             Subcommands::Status(arguments) => groups::run(&arguments),
             Subcommands::Check(arguments) => check::run(arguments),
-            Subcommands::Inject(arguments) => inject::run(arguments),
+            Subcommands::Inject(arguments) => inject::run(*arguments),
             Subcommands::Eject(arguments) => eject::run(&arguments),
             Subcommands::Validate(arguments) => validate::run(&arguments),
             Subcommands::Cdi(arguments) => cdi::run(&arguments),
+            Subcommands::Policy(arguments) => policy::run(arguments),
+            Subcommands::Krm(arguments) => krm::run(&arguments),
             Subcommands::Install(arguments) => install::run(&arguments),
             Subcommands::Completions(arguments) => print::completions(&arguments),
             Subcommands::Man(arguments) => print::man(&arguments),

@@ -12,12 +12,22 @@ use crate::shim::{self, ARCHITECTURES, Architecture, FILE_NAME};
 
 /// The ConfigMap with `shim` for a namespace, of whose workloads `first` is the
 /// first that uses it. Its name depends on both, so that no two releases own one
-/// object, and a newer shim is another object, which makes the pods roll.
+/// object.
 pub(super) fn new(shim: &[u8], first: &Workload) -> Value {
-    let namespace = first.namespace.as_deref().unwrap_or_default();
+    let namespace = first.namespace.as_deref();
+    let name = name(
+        shim,
+        &[&first.kind, namespace.unwrap_or_default(), &first.name],
+    );
+    object(shim, &name, namespace)
+}
+
+/// The name of a ConfigMap with `shim` of the owner that `parts` name. A newer shim
+/// is another object, which makes the pods roll.
+pub(super) fn name(shim: &[u8], parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(shim);
-    for part in [&first.kind, namespace, &first.name] {
+    for part in parts {
         hasher.update([0]);
         hasher.update(part);
     }
@@ -25,9 +35,14 @@ pub(super) fn new(shim: &[u8], first: &Workload) -> Value {
     for byte in hasher.finalize().iter().take(5) {
         let _ = write!(name, "{byte:02x}");
     }
+    name
+}
+
+/// The ConfigMap `name` with `shim`.
+pub(super) fn object(shim: &[u8], name: &str, namespace: Option<&str>) -> Value {
     let mut metadata = json!({"name": name});
-    if let Some(namespace) = &first.namespace {
-        metadata["namespace"] = namespace.as_str().into();
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = namespace.into();
     }
     json!({
         "apiVersion": "v1",
@@ -60,6 +75,15 @@ pub(super) fn name_of_ours(document: &Document) -> Option<String> {
         [(key, _)] if document.scalar(*key) == Some(FILE_NAME) => Some(name.to_owned()),
         _ => None,
     }
+}
+
+/// The name of an object that is such a ConfigMap.
+pub(super) fn name_of(object: &Value) -> Option<&str> {
+    let data = object.get("binaryData")?.as_object()?;
+    let is_ours = object.get("kind")? == "ConfigMap" && data.len() == 1;
+    let name = object.pointer("/metadata/name")?.as_str()?;
+    let is_named = name.starts_with(CONFIGMAP) && data.contains_key(FILE_NAME);
+    (is_ours && is_named).then_some(name)
 }
 
 /// Base64 with padding, see RFC 4648, section 4.

@@ -24,7 +24,7 @@ use crate::preload::LD_PRELOAD;
 use crate::rules::{self, Assignments, Variable};
 
 /// The annotations that set rules.
-const RULES: [(&str, Variable); 7] = [
+pub(super) const RULES: [(&str, Variable); 7] = [
     ("addr", Variable::Addr),
     ("port", Variable::Port),
     ("op", Variable::Op),

@@ -39,12 +39,18 @@ pub(super) enum Change {
     Prefix { at: Path, text: &'static str },
     /// Text behind that of a scalar.
     Suffix { at: Path, text: &'static str },
+    /// Text before a key of a mapping.
+    Rename {
+        map: Path,
+        key: String,
+        text: &'static str,
+    },
 }
 
 impl Change {
     fn path(&self) -> &Path {
         match self {
-            Self::Entry { map, .. } => map,
+            Self::Entry { map, .. } | Self::Rename { map, .. } => map,
             Self::Items { list, .. } => list,
             Self::Fill { at, .. } | Self::Prefix { at, .. } | Self::Suffix { at, .. } => at,
         }
@@ -68,6 +74,11 @@ impl Change {
             Self::Fill { value: new, .. } => *value = new.clone(),
             Self::Prefix { text, .. } => *value = format!("{text}{}", value.as_str()?).into(),
             Self::Suffix { text, .. } => *value = format!("{}{text}", value.as_str()?).into(),
+            Self::Rename { key, text, .. } => {
+                let map = value.as_object_mut()?;
+                let old = map.shift_remove(key)?;
+                map.insert(format!("{text}{key}"), old);
+            }
         }
         Some(())
     }
@@ -282,6 +293,10 @@ impl Text<'_, '_> {
             Change::Fill { value, .. } => self.fill(id, key, value),
             Change::Prefix { text, .. } => Ok(Splice::insert(self.inside(id)?.0, *text)),
             Change::Suffix { text, .. } => Ok(Splice::insert(self.inside(id)?.1, *text)),
+            Change::Rename { key, text, .. } => {
+                let (key, _) = self.document.entry(id, key).ok_or(Fault::Unwritable)?;
+                Ok(Splice::insert(self.inside(key)?.0, *text))
+            }
         }
     }
 

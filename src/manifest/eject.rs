@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::compose::{self, Compose};
 use super::configmap;
 use super::edit::Records;
 use super::error::Error;
@@ -16,7 +17,7 @@ use super::reader::{Documents, readable};
 use super::remove::{self, Cuts};
 use super::stream::Draft;
 use super::workload::{self, Workload};
-use super::{Source, TemplatePath};
+use super::{Source, TemplatePath, krm};
 use crate::preload::LD_PRELOAD;
 
 /// The rules that a container had, by its name.
@@ -32,17 +33,25 @@ pub(super) struct Ejected<'s> {
     pub(super) used: HashSet<String>,
     /// All workloads of the stream, as `KIND/NAME`.
     pub(super) there: Vec<String>,
-    /// How many of them were chosen.
+    /// All services of it, by name.
+    pub(super) services: Vec<String>,
+    /// How many of both were chosen.
     pub(super) chosen: usize,
+    /// How many services held the shim.
+    pub(super) freed: usize,
 }
 
-/// Takes the shim out of the workloads that `chooses` holds for.
+/// Takes the shim out of the workloads that `chooses` holds for. Unless that is for
+/// good, the ConfigMaps among the items of a ResourceList that carry the shim of today
+/// stay there.
 ///
 /// # Errors
 /// The input is no YAML, or the shim cannot be taken out.
 pub(super) fn eject<'s>(
     source: &'s Source,
     templates: &[TemplatePath],
+    compose: &Compose,
+    is_for_good: bool,
     chooses: impl Fn(&Workload) -> bool,
 ) -> Result<Ejected<'s>, Error> {
     let mut ejected = Ejected {
@@ -51,11 +60,24 @@ pub(super) fn eject<'s>(
         unused: HashSet::new(),
         used: HashSet::new(),
         there: Vec::new(),
+        services: Vec::new(),
         chosen: 0,
+        freed: 0,
     };
     let readable = readable(&source.text);
     let mut documents = Documents::new(&source.name, &source.text, &readable);
     while let Some(document) = documents.next()? {
+        if compose::is_compose(&document) {
+            let value = document.value(document.root);
+            let one = compose::eject(&document, &value, compose).map_err(|(path, fault)| {
+                Error::at(document.position(&source.name, &path), fault)
+            })?;
+            ejected.services.extend(one.there);
+            ejected.chosen += one.chosen;
+            ejected.freed += one.freed;
+            ejected.draft.push(&document, one.edited);
+            continue;
+        }
         if !workload::may_hold(&document, templates) {
             match configmap::name_of_ours(&document) {
                 Some(name) => ejected.draft.push_candidate(&document, name),
@@ -78,6 +100,15 @@ pub(super) fn eject<'s>(
             let held = cut(&value, &workload, &mut cuts);
             if !held.is_empty() {
                 ejected.held.insert(number, held);
+            }
+        }
+        if krm::is_list(&document) {
+            let items = Path::default().then(krm::ITEMS);
+            for (index, name, _, architecture) in krm::configmaps(&value) {
+                let is_unused = ejected.unused.contains(name) && !ejected.used.contains(name);
+                if is_unused && (is_for_good || architecture.is_none()) {
+                    cuts.item(&items, index);
+                }
             }
         }
         let edited = if cuts.is_empty() {

@@ -126,6 +126,31 @@ pub enum Fault {
         if there.is_empty() { "there is none at all".to_owned() } else { format!("there are {}", there.join(", ")) }
     )]
     NoWorkload { wanted: String, there: Vec<String> },
+    #[error(
+        "there is no service {wanted}; {}",
+        if there.is_empty() { "there is no Compose file".to_owned() } else { format!("there are {}", there.join(", ")) }
+    )]
+    NoService { wanted: String, there: Vec<String> },
+    #[error(
+        "these containers run on Windows, which has no LD_PRELOAD; choose other services with --service"
+    )]
+    WindowsService,
+    #[error(
+        "a Compose file gets the shim from the host: use --delivery host=PATH, or none for /opt/reuseport"
+    )]
+    HostOnly,
+    #[error("a Compose file has services and no pods: choose with --service NAME, not --container")]
+    NoContainers,
+    #[error("service {name} cannot be made ready to scale: {why}")]
+    NotScalable { name: String, why: String },
+    #[error(
+        "{key} has to make way and is not written here, or not on one line: an anchor brings it in; write it out"
+    )]
+    NotWritten { key: String },
+    #[error("this is no ResourceList, which a KRM function takes (config.kubernetes.io/v1)")]
+    NoResourceList,
+    #[error("functionConfig: {why}")]
+    Configuration { why: String },
     #[error("no workload has a container {wanted}; there are {}", there.join(", "))]
     NoContainer { wanted: String, there: Vec<String> },
     #[error(

@@ -23,7 +23,7 @@ use super::reader::{Documents, readable};
 use super::stream::Draft;
 use super::workload::{self, Workload};
 use super::write::Indent;
-use super::{Injection, Outcome, Source, configmap, kind_of};
+use super::{Injection, Outcome, Source, compose, configmap, kind_of, krm};
 use crate::finding::{Finding, Severity};
 use crate::image::Platform;
 use crate::shim::{self, Architecture};
@@ -65,6 +65,8 @@ fn inject_with(
         there: Vec::new(),
         containers_there: Vec::new(),
         containers_found: HashSet::new(),
+        services: Vec::new(),
+        items: Vec::new(),
         chosen: 0,
         injected: 0,
     };
@@ -77,6 +79,7 @@ fn inject_with(
         texts,
         workloads: call.chosen,
         changed: call.injected,
+        has_compose: !call.services.is_empty(),
         advice: call.adviser.finish(),
     })
 }
@@ -93,6 +96,9 @@ struct Call<'o> {
     there: Vec<String>,
     containers_there: Vec<String>,
     containers_found: HashSet<String>,
+    services: Vec<String>,
+    /// ConfigMaps that go among the items of the document.
+    items: Vec<Change>,
     chosen: usize,
     injected: usize,
 }
@@ -141,7 +147,13 @@ impl Call<'_> {
             unused,
             used,
             ..
-        } = eject::eject(source, &self.options.templates, |one| self.chooses(one))?;
+        } = eject::eject(
+            source,
+            &self.options.templates,
+            &self.options.compose,
+            false,
+            |one| self.chooses(one),
+        )?;
         // ConfigMaps that were brought here by others' hands stay.
         let text = draft.finish(|name| used.contains(name) || !unused.contains(name))?;
         let bare = Source {
@@ -159,6 +171,11 @@ impl Call<'_> {
         let mut documents = Documents::new(&source.name, &source.text, &readable);
         let mut number = 0;
         while let Some(document) = documents.next()? {
+            if compose::is_compose(&document) {
+                let edited = self.compose(source, &document)?;
+                draft.push(&document, edited);
+                continue;
+            }
             if !workload::may_hold(&document, &self.options.templates) {
                 self.pass(&document);
                 draft.push(&document, None);
@@ -167,6 +184,9 @@ impl Call<'_> {
             let value = document.value(document.root);
             let mut changes = Vec::new();
             let mut indent = None;
+            if krm::is_list(&document) {
+                self.configmaps_of(&value);
+            }
             for workload in workload::workloads(&value, &self.options.templates) {
                 if !self.options.workloads.is_empty() {
                     self.there.push(workload.title());
@@ -184,6 +204,7 @@ impl Call<'_> {
                     workload: &workload,
                 };
                 let (mut own, records) = self.workload(&place, held, &mut draft)?;
+                let items = std::mem::take(&mut self.items);
                 if own.is_empty() {
                     continue;
                 }
@@ -191,6 +212,7 @@ impl Call<'_> {
                 indent.get_or_insert_with(|| document.indent(&workload.spec));
                 place.record(&mut own, records)?;
                 changes.extend(own);
+                changes.extend(items);
             }
             let edited = if changes.is_empty() {
                 None
@@ -201,6 +223,39 @@ impl Call<'_> {
             draft.push(&document, edited);
         }
         draft.finish(|_| true)
+    }
+
+    /// Puts the shim into the services of a Compose file.
+    fn compose(&mut self, source: &Source, document: &Document) -> Result<Option<Edited>, Error> {
+        let value = document.value(document.root);
+        let plan = compose::plan(document, &value, self.options, &self.services)
+            .map_err(|(path, fault)| Error::at(document.position(&source.name, &path), fault))?;
+        self.chosen += plan.chosen.len();
+        self.injected += plan.injected;
+        for (service, path, finding) in plan.findings {
+            self.adviser.add(Advice {
+                at: document.position(&source.name, &path),
+                workload: service,
+                container: None,
+                finding,
+            });
+        }
+        self.services.extend(plan.there);
+        if plan.changes.is_empty() {
+            return Ok(None);
+        }
+        let indent = compose::indentation(document);
+        edit(source, document, value, &plan.changes, indent).map(Some)
+    }
+
+    /// Takes note of the ConfigMaps among the items of a ResourceList.
+    fn configmaps_of(&mut self, list: &Value) {
+        for (_, name, namespace, architecture) in krm::configmaps(list) {
+            if let Some(architecture) = architecture {
+                let key = (namespace.map(ToOwned::to_owned), architecture);
+                self.configmaps.insert(key, name.to_owned());
+            }
+        }
     }
 
     /// Takes note of what is no workload and matters all the same.
@@ -349,7 +404,7 @@ impl Call<'_> {
                 None => {
                     let finding = advice::architecture_assumed();
                     place.advise(&mut self.adviser, None, finding);
-                    assumed().map_err(|why| error(why.into()))?
+                    pods::assumed().map_err(|why| error(why.into()))?
                 }
             },
         };
@@ -362,10 +417,15 @@ impl Call<'_> {
             return Err(error(Fault::HalfCharacters));
         }
         let object = configmap::new(shim, workload);
-        draft.insert(&object, place.document);
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        self.configmaps.insert(key, name.to_owned());
-        Ok(name.to_owned())
+        let name = name.to_owned();
+        if krm::is_list(place.document) {
+            self.items.extend(krm::insert(object, &workload.object));
+        } else {
+            draft.insert(&object, place.document);
+        }
+        self.configmaps.insert(key, name.clone());
+        Ok(name)
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -385,6 +445,7 @@ impl Call<'_> {
                 .into());
             }
         }
+        compose::unknown(&self.options.compose.services, &self.services)?;
         if self.chosen == 0 {
             return Ok(());
         }

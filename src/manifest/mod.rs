@@ -6,6 +6,7 @@
 //! What [`eject`] gives for a text that [`inject`] made is the text that went in.
 
 mod advice;
+mod compose;
 mod configmap;
 mod container;
 mod delivery;
@@ -15,11 +16,13 @@ mod eject;
 mod error;
 mod inject;
 mod join;
+pub mod krm;
 mod layout;
 mod look;
 mod names;
 mod path;
 mod pods;
+pub mod policy;
 mod reader;
 mod record;
 mod remove;
@@ -33,6 +36,7 @@ mod write;
 use serde_json::Value;
 
 pub use advice::Advice;
+pub use compose::Compose;
 pub use delivery::Delivery;
 pub use error::{Error, Fault, Position};
 pub use inject::{inject, inject_looking};
@@ -69,6 +73,8 @@ pub struct Injection {
     /// Whether each source has ConfigMaps of its own, as files that are applied one
     /// by one need.
     pub apart: bool,
+    /// What is for Compose files alone.
+    pub compose: Compose,
 }
 
 /// What became of the input.
@@ -79,11 +85,13 @@ pub struct Outcome {
     /// How many workloads were chosen, and how many of them have the shim, or had.
     pub workloads: usize,
     pub changed: usize,
+    /// Whether there are Compose files among them, which make no stream.
+    pub has_compose: bool,
     pub advice: Vec<Advice>,
 }
 
 /// Takes the shim out of the workloads of `sources`: those that `workloads` names,
-/// or all. The ConfigMaps that carried it go where nothing in the input uses them.
+/// or all; and out of services, likewise. The ConfigMaps that carried it go where nothing in the input uses them.
 ///
 /// # Errors
 /// The input is no YAML, or a workload that is named is not there.
@@ -91,13 +99,14 @@ pub fn eject(
     sources: &[Source],
     workloads: &[String],
     templates: &[TemplatePath],
+    compose: &Compose,
 ) -> Result<Outcome, Error> {
     let chooses = |workload: &workload::Workload| {
         workloads.is_empty() || workloads.iter().any(|wanted| workload.is(wanted))
     };
     let ejected = sources
         .iter()
-        .map(|one| eject::eject(one, templates, chooses));
+        .map(|one| eject::eject(one, templates, compose, true, chooses));
     let ejected: Vec<Ejected> = ejected.collect::<Result<_, _>>()?;
     for wanted in workloads {
         let mut there = ejected.iter().flat_map(|one| &one.there);
@@ -107,17 +116,23 @@ pub fn eject(
             return Err(Fault::NoWorkload { wanted, there }.into());
         }
     }
+    let services: Vec<String> = ejected
+        .iter()
+        .flat_map(|one| one.services.clone())
+        .collect();
+    compose::unknown(&compose.services, &services)?;
     let is_used: std::collections::HashSet<String> =
         ejected.iter().flat_map(|one| one.used.clone()).collect();
     let mut outcome = Outcome {
         texts: Vec::new(),
         workloads: 0,
         changed: 0,
+        has_compose: !services.is_empty(),
         advice: Vec::new(),
     };
     for one in ejected {
         outcome.workloads += one.chosen;
-        outcome.changed += one.held.len();
+        outcome.changed += one.held.len() + one.freed;
         outcome
             .texts
             .push(one.draft.finish(|name| is_used.contains(name))?);

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::shim::{self, Architecture, NoShim};
+use crate::shim::{self, ARCHITECTURES, Architecture, NoShim};
 
 /// Containers that stand beside the one that does the work, and are passed over
 /// unless they are named: proxies of service meshes, agents, shippers of logs.
@@ -37,20 +37,33 @@ pub(super) enum Pin {
 /// # Errors
 /// There is no shim for it.
 pub(super) fn pin(spec: &Value) -> Result<Pin, NoShim> {
-    let mut names = labels(spec, "arch");
-    names.dedup();
-    match names.as_slice() {
+    let mut labels = labels(spec, "arch");
+    labels.dedup();
+    match labels.as_slice() {
         [name] => {
-            // Go's names for architectures are not the kernel's.
-            let name = match *name {
-                "amd64" => "x86_64",
-                "arm64" => "aarch64",
-                other => other,
-            };
-            Ok(Pin::To(shim::architecture(name)?))
+            let known = ARCHITECTURES.iter().find(|one| names(one).contains(name));
+            Ok(Pin::To(match known {
+                Some(architecture) => architecture,
+                None => shim::architecture(name)?,
+            }))
         }
         _ => Ok(Pin::None),
     }
+}
+
+/// What nodes of an architecture may call it: Go's name for it is not the kernel's.
+pub(super) fn names(architecture: &Architecture) -> [&'static str; 2] {
+    let go = match architecture.name {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    [go, architecture.name]
+}
+
+/// The architecture of nodes that nothing is known of.
+pub(super) fn assumed() -> Result<&'static Architecture, NoShim> {
+    shim::architecture("x86_64")
 }
 
 /// Whether the pod runs on Windows.

@@ -20,15 +20,21 @@ pub(super) struct Cuts {
     pub(super) items: BTreeMap<Path, BTreeSet<usize>>,
     /// Entries, by the path of their mapping.
     pub(super) entries: BTreeMap<Path, BTreeSet<String>>,
-    /// The last occurrence of a text in a scalar, by the path of the scalar.
+    /// A text in a scalar, at its beginning or its last occurrence, by the path of the
+    /// scalar.
     pub(super) texts: BTreeMap<Path, &'static str>,
+    /// A text at the beginning of keys, by the path of their mapping.
+    pub(super) keys: BTreeMap<Path, BTreeMap<String, &'static str>>,
     /// What the additions had to replace.
     pub(super) records: Records,
 }
 
 impl Cuts {
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.entries.is_empty() && self.texts.is_empty()
+        self.items.is_empty()
+            && self.entries.is_empty()
+            && self.texts.is_empty()
+            && self.keys.is_empty()
     }
 
     pub(super) fn item(&mut self, list: &Path, index: usize) {
@@ -38,6 +44,20 @@ impl Cuts {
     pub(super) fn entry(&mut self, map: &Path, key: &str) {
         let keys = self.entries.entry(map.clone()).or_default();
         keys.insert(key.to_owned());
+    }
+
+    pub(super) fn key(&mut self, map: &Path, key: &str, text: &'static str) {
+        let keys = self.keys.entry(map.clone()).or_default();
+        keys.insert(key.to_owned(), text);
+    }
+}
+
+/// Where a text stands in a scalar that has it.
+fn place(scalar: &str, is_first: bool, text: &str) -> Option<usize> {
+    if is_first {
+        scalar.find(text)
+    } else {
+        scalar.rfind(text)
     }
 }
 
@@ -139,7 +159,7 @@ impl Removal<'_, '_> {
         for (path, text) in &self.cuts.texts {
             let scalar = path.get_mut(&mut meant)?;
             let old = scalar.as_str()?;
-            let at = old.rfind(text)?;
+            let at = place(old, old.starts_with(text), text)?;
             *scalar = format!("{}{}", &old[..at], &old[at + text.len()..]).into();
         }
         for (path, raw) in &self.emptied {
@@ -151,17 +171,22 @@ impl Removal<'_, '_> {
                 Value::Null
             };
         }
-        // The last first: what goes from a list moves those behind it.
+        for (path, keys) in &self.cuts.entries {
+            let map = path.get_mut(&mut meant)?.as_object_mut()?;
+            map.retain(|key, _| !keys.contains(key));
+        }
+        for (path, keys) in &self.cuts.keys {
+            let map = path.get_mut(&mut meant)?.as_object_mut()?;
+            for (key, text) in keys {
+                let value = map.shift_remove(key)?;
+                map.insert(key.strip_prefix(text)?.to_owned(), value);
+            }
+        }
+        // Last, and the last first: what goes from a list moves those behind it.
         for (path, indices) in self.cuts.items.iter().rev() {
             let list = path.get_mut(&mut meant)?.as_array_mut()?;
             for index in indices.iter().rev() {
                 list.remove(*index);
-            }
-        }
-        for (path, keys) in &self.cuts.entries {
-            // An item that is gone takes its entries with it.
-            if let Some(map) = path.get_mut(&mut meant).and_then(Value::as_object_mut) {
-                map.retain(|key, _| !keys.contains(key));
             }
         }
         Some(meant)
@@ -324,9 +349,23 @@ impl Removal<'_, '_> {
                 && seen.insert(id)
             {
                 let raw = document.raw(id);
-                let at = raw.rfind(text).ok_or(Fault::Unwritable)?;
+                let is_first = document.scalar(id).is_some_and(|one| one.starts_with(text));
+                let at = place(raw, is_first, text).ok_or(Fault::Unwritable)?;
                 let start = document.node(id).start + at;
                 splices.push(Splice::delete(start..start + text.len()));
+            }
+        }
+        let mut renamed = HashSet::new();
+        for (path, keys) in &self.cuts.keys {
+            if let Some(id) = document.find(path).map(|id| document.resolve(id))
+                && renamed.insert(id)
+            {
+                for (name, text) in keys {
+                    let (key, _) = document.entry(id, name).ok_or(Fault::Unwritable)?;
+                    let at = document.raw(key).find(text).ok_or(Fault::Unwritable)?;
+                    let start = document.node(key).start + at;
+                    splices.push(Splice::delete(start..start + text.len()));
+                }
             }
         }
         for (path, indices) in &self.cuts.items {

@@ -44,6 +44,12 @@ impl Indent {
                 }
                 lines
             }
+            Value::String(value) if is_lines(value) => {
+                text.push_str(" |-");
+                let margin = " ".repeat(column + self.step);
+                let lines = value.lines().map(|line| format!("{margin}{line}"));
+                [text].into_iter().chain(lines).collect()
+            }
             _ => {
                 text.push(' ');
                 text += &inline(value);
@@ -64,6 +70,15 @@ impl Indent {
             _ => vec![dash + &inline(item)],
         }
     }
+}
+
+/// Whether a string is lines of printable text, which a literal scalar holds.
+fn is_lines(text: &str) -> bool {
+    let is_plain = |one: char| one == '\n' || one.is_ascii_graphic() || one == ' ';
+    text.contains('\n')
+        && text.chars().all(is_plain)
+        && !text.starts_with([' ', '\n'])
+        && !text.ends_with('\n')
 }
 
 /// What needs no lines of its own.

@@ -1,6 +1,7 @@
 //! Real container engines: Docker's daemon and Podman's service, started here.
 
 mod command;
+mod compose;
 mod daemon;
 mod docker;
 mod fixture;

@@ -85,6 +85,23 @@ pub fn runs(port: u16) -> BTreeSet<String> {
     (0..CLIENTS).map(run).collect()
 }
 
+/// Waits until so many servers answer at `port`.
+pub fn wait_for_runs(port: u16, count: usize) {
+    let start = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        assert!(start.elapsed() < PATIENCE, "nobody listens");
+        thread::sleep(Duration::from_millis(50));
+    }
+    loop {
+        let found = runs(port).len();
+        if found == count {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{found} of {count}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Two containers of `image` serve one port, and both get clients.
 pub fn assert_shared(daemon: &Daemon, image: &str, port: u16) {
     let first = Container::start(daemon, image, port);

@@ -1,7 +1,7 @@
 //! The laws: what is put in comes out byte for byte, twice is once, and nothing
 //! but what was meant changes.
 
-use reuseport::manifest::{Delivery, Injection, Outcome, Source, eject, inject};
+use reuseport::manifest::{Compose, Delivery, Injection, Outcome, Source, eject, inject};
 use reuseport::rules::{Assignments, Variable};
 
 use crate::corpus;
@@ -18,6 +18,7 @@ pub fn options() -> Injection {
         templates: Vec::new(),
         architecture: None,
         apart: false,
+        compose: Compose::default(),
     }
 }
 
@@ -46,7 +47,14 @@ fn diff(before: &str, after: &str) -> String {
 /// Which law is broken.
 pub fn hold(original: &str, options: &Injection) -> Result<String, String> {
     let put = |one: &str| text(inject(&source(one), options));
-    let take = |one: &str| text(eject(&source(one), &[], &options.templates));
+    let take = |one: &str| {
+        text(eject(
+            &source(one),
+            &[],
+            &options.templates,
+            &options.compose,
+        ))
+    };
     let injected = put(original)?;
     let again = put(&injected).map_err(|error| format!("twice: {error}\n{injected}"))?;
     if again != injected {

@@ -5,10 +5,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cel;
+mod compose;
 mod corpus;
+mod evaluated;
 mod helm;
+mod krm;
 mod laws;
 mod options;
+mod pods;
+mod policy;
 mod print;
 mod random;
 mod refusals;

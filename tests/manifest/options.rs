@@ -56,14 +56,29 @@ const CASES: [(&str, &str, &[&str]); 18] = [
     ("preload", "preload", &[]),
 ];
 
-fn golden(name: &str) -> PathBuf {
+pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/manifest/golden")
         .join(name)
 }
 
+/// What was said on standard error, as it stands in the files.
+pub fn said(stderr: &str) -> String {
+    let lines: Vec<String> = stderr.lines().map(|line| format!("#| {line}\n")).collect();
+    lines.concat()
+}
+
+/// Whether `found` is what is written down under `name`.
+pub fn is_golden(name: &str, found: &str) -> bool {
+    let path = golden(&format!("{name}.out.yaml"));
+    if std::env::var_os("REUSEPORT_BLESS").is_some() {
+        fs::write(&path, found).expect("written");
+    }
+    fs::read_to_string(&path).unwrap_or_default() == found
+}
+
 /// `text` without what depends on the compiler of the shim.
-fn stable(text: &str) -> String {
+pub fn stable(text: &str) -> String {
     let mut stable = String::new();
     for line in text.split_inclusive('\n') {
         let line = match line.split_once("libreuseport.so: \"") {
@@ -94,16 +109,13 @@ fn each_option_gives_what_is_written_beside_it() {
         let all = [&["inject", "-f", "-"], arguments].concat();
         let (status, stdout, stderr) = filter(&all, &text);
         assert_eq!(status, Some(0), "{name}: {stderr}");
-        let said = stderr.replace('\n', "\n#| ");
-        let said = said
-            .strip_suffix("#| ")
-            .map_or(String::new(), |said| format!("#| {said}"));
-        let found = format!("#| reuseport {}\n{said}{}", all.join(" "), stable(&stdout));
-        let path = golden(&format!("{name}.out.yaml"));
-        if std::env::var_os("REUSEPORT_BLESS").is_some() {
-            fs::write(&path, &found).expect("written");
-        }
-        if fs::read_to_string(&path).unwrap_or_default() != found {
+        let found = format!(
+            "#| reuseport {}\n{}{}",
+            all.join(" "),
+            said(&stderr),
+            stable(&stdout)
+        );
+        if !is_golden(name, &found) {
             wrong.push(format!("{name}:\n{found}"));
         }
         if !arguments.contains(&"--diff") {

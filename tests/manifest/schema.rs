@@ -1,5 +1,6 @@
 //! The API's own schemas, unknown fields refused, as k8s-openapi carries them.
 
+use k8s_openapi::api::admissionregistration::{v1 as admission, v1beta1 as admission_beta};
 use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, core::v1 as core};
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
@@ -25,6 +26,37 @@ fn of(kind: &str) -> Option<Value> {
         "CronJob" => schema::<batch::CronJob>(),
         _ => return None,
     })
+}
+
+/// The schema of a policy or of its binding.
+fn of_policy(version: &str, kind: &str) -> Option<Value> {
+    let version = version.strip_prefix("admissionregistration.k8s.io/")?;
+    Some(match (version, kind) {
+        ("v1", "MutatingAdmissionPolicy") => schema::<admission::MutatingAdmissionPolicy>(),
+        ("v1", "MutatingAdmissionPolicyBinding") => {
+            schema::<admission::MutatingAdmissionPolicyBinding>()
+        }
+        ("v1", "ValidatingAdmissionPolicy") => schema::<admission::ValidatingAdmissionPolicy>(),
+        ("v1", "ValidatingAdmissionPolicyBinding") => {
+            schema::<admission::ValidatingAdmissionPolicyBinding>()
+        }
+        ("v1beta1", "MutatingAdmissionPolicy") => {
+            schema::<admission_beta::MutatingAdmissionPolicy>()
+        }
+        ("v1beta1", "MutatingAdmissionPolicyBinding") => {
+            schema::<admission_beta::MutatingAdmissionPolicyBinding>()
+        }
+        _ => return None,
+    })
+}
+
+/// What is wrong with an object; nothing where there is no schema of it.
+pub fn wrong(object: &Value) -> Option<Vec<String>> {
+    let text = |key: &str| object[key].as_str().unwrap_or_default();
+    let schema = of_policy(text("apiVersion"), text("kind")).or_else(|| of(text("kind")))?;
+    let mut wrong = Vec::new();
+    check(object, &schema, &schema, text("kind"), &mut wrong);
+    Some(wrong)
 }
 
 /// What of `value` the schema does not allow, with its path.
