@@ -7,16 +7,13 @@
     { self, nixpkgs }:
     let
       inherit (nixpkgs) lib;
-      # Those of shim/architectures.rs; on others see nix/unsupported.nix.
-      forSystems = lib.genAttrs [
-        "x86_64-linux"
-        "aarch64-linux"
-      ];
+      forSystems = lib.genAttrs (import ./nix/platforms.nix { inherit lib; }).systems;
+      unsupported = import ./nix/unsupported.nix { inherit lib; };
       forPackages = f: forSystems (system: f nixpkgs.legacyPackages.${system} self.packages.${system});
     in
     {
       packages =
-        import ./nix/unsupported.nix { inherit lib; }
+        unsupported.packages
         // forSystems (
           system:
           let
@@ -47,17 +44,19 @@
 
       lib.injectImage = import ./nix/image.nix;
 
-      devShells = forPackages (
-        pkgs: packages: {
-          default = pkgs.mkShell {
-            inputsFrom = [ packages.reuseport ];
-            packages = [
-              pkgs.clippy
-              pkgs.rustfmt
-            ];
-          };
-        }
-      );
+      devShells =
+        unsupported.devShells
+        // forPackages (
+          pkgs: packages: {
+            default = pkgs.mkShell {
+              inputsFrom = [ packages.reuseport ];
+              packages = [
+                pkgs.clippy
+                pkgs.rustfmt
+              ];
+            };
+          }
+        );
 
       formatter = forPackages (pkgs: _: pkgs.nixfmt-tree);
 

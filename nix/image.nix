@@ -5,9 +5,11 @@ pkgs: arguments:
 let
   inherit (pkgs) lib;
   inherit (lib) types;
+  inherit (pkgs.stdenv) buildPlatform hostPlatform;
   rules = import ./rules.nix { inherit lib; };
+  platforms = import ./platforms.nix { inherit lib; };
 
-  module = {
+  module = { config, ... }: {
     options.injectImage = rules.options // {
       image = lib.mkOption {
         type = types.either types.package types.path;
@@ -19,13 +21,13 @@ let
       name = lib.mkOption {
         type = types.strMatching "([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*";
         default =
-          arguments.image.imageName
+          config.injectImage.image.imageName
             or (throw "injectImage.name: the image does not say its name; give what the result is to be called");
         description = "The name of the result.";
       };
       tag = lib.mkOption {
         type = types.strMatching "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
-        default = "${arguments.image.imageTag or "latest"}-reuseport";
+        default = "${config.injectImage.image.imageTag or "latest"}-reuseport";
         description = "The tag of the result.";
       };
       check = lib.mkOption {
@@ -42,8 +44,23 @@ let
     config.injectImage = arguments;
   };
 
-  cfg = (lib.evalModules { modules = [ module ]; }).config.injectImage;
+  cfg =
+    if refusal == null then
+      (lib.evalModules { modules = [ module ]; }).config.injectImage
+    else
+      throw "injectImage: ${refusal}.";
   isStream = cfg.image.isExe or false;
+
+  # The program that can run here carries the shim of this machine alone.
+  refusal =
+    if platforms.refusal hostPlatform != null then
+      platforms.refusal hostPlatform
+    else if !(buildPlatform.canExecute hostPlatform) then
+      ''
+        the program that runs on ${buildPlatform.system} has no shim for ${hostPlatform.system}. Give the package set
+        of that system, built there or under emulation''
+    else
+      null;
 in
 pkgs.runCommand "${baseNameOf cfg.name}-reuseport"
   {

@@ -1,4 +1,5 @@
-# NixOS: systemd.services.<name>.reuseport, programs.reuseport.
+# NixOS: systemd.services.<name>.reuseport, systemd.user.services.<name>.reuseport,
+# programs.reuseport.
 {
   config,
   lib,
@@ -8,142 +9,133 @@
 let
   inherit (lib) types;
   rules = import ./rules.nix { inherit lib; };
+  obstacles = import ./obstacles.nix { inherit lib; };
+  socketsOf = import ./sockets.nix { inherit lib; };
+  cdi = import ./cdi.nix { inherit lib; };
+  # Why this machine has no shim, if so.
+  refusal = (import ./platforms.nix { inherit lib; }).refusal pkgs.stdenv.hostPlatform;
+
   cfg = config.programs.reuseport;
   inherit (config.systemd) globalEnvironment;
   shimOf = package: "${lib.getLib package}/lib/libreuseport.so";
-  store = builtins.storeDir;
 
-  # A service's variables, `own` being those that it has without us. A unit's
-  # assignments expand specifiers, so that % is written twice.
+  # What the option sets. A unit's assignments expand specifiers, so that % is
+  # written twice.
+  wantedOf = service: lib.mapAttrs (_: lib.replaceStrings [ "%" ] [ "%%" ]) (rules.variables service);
+
+  # A service's variables, `own` being those that it has without us; of those that
+  # both set its own stay, which obstacles.nix complains of.
   withShim =
-    name: service: own:
+    service: own:
     let
-      wanted = lib.mapAttrs (_: lib.replaceStrings [ "%" ] [ "%%" ]) (rules.variables service);
-      both = lib.filter (variable: (own.${variable} or null) != null) (lib.attrNames wanted);
       shim = shimOf service.package;
       # The service's variables replace those of all services.
       before = (globalEnvironment // own).LD_PRELOAD or null;
       entries = lib.concatMap (lib.splitString ":") (lib.splitString " " "${before}");
     in
-    if both != [ ] then
-      throw ''
-        systemd.services.${name}.environment.${lib.head both} and systemd.services.${name}.reuseport
-        both set ${lib.concatStringsSep ", " both}. Leave it to one of them.''
-    else
-      own
-      // wanted
-      // {
-        LD_PRELOAD =
-          if before == null || before == "" then
-            shim
-          else if lib.elem shim entries then
-            before
-          else
-            "${before}:${shim}";
-      };
+    own
+    // lib.filterAttrs (variable: _: (own.${variable} or null) == null) (wantedOf service)
+    // {
+      LD_PRELOAD =
+        if before == null || before == "" then
+          shim
+        else if lib.elem shim entries then
+          before
+        else
+          "${before}:${shim}";
+    };
 
-  ours = lib.filterAttrs (_: service: service.reuseport.enable) config.systemd.services;
+  services = lib.mkOption {
+    type = types.attrsOf (
+      types.submodule (
+        { config, ... }:
+        {
+          options = {
+            reuseport = rules.options // {
+              enable = lib.mkEnableOption "sharing this service's ports among its copies, by the shim of reuseport";
+              package = lib.mkOption {
+                type = types.package;
+                default = cfg.package;
+                defaultText = lib.literalExpression "config.programs.reuseport.package";
+                description = "The package whose shim is used.";
+              };
+            };
+            # A definition that read LD_PRELOAD to add to it would read itself.
+            environment = lib.mkOption {
+              apply = own: if config.reuseport.enable then withShim config.reuseport own else own;
+            };
+          };
+        }
+      )
+    );
+  };
 
-  # What keeps the shim from the service's processes: a message each.
-  obstacles =
-    name: service:
-    let
-      unit = service.serviceConfig;
-      shim = lib.getLib service.reuseport.package;
-      confinement = service.confinement or { enable = false; };
-      variables = [ "LD_PRELOAD" ] ++ lib.attrNames (rules.variables service.reuseport);
-
-      # A setting's words, whether it is one text or several.
-      words =
-        setting:
-        lib.filter (word: word != "") (
-          lib.concatMap (text: lib.splitString " " (toString text)) (lib.toList (unit.${setting} or [ ]))
-        );
-      # The same as paths: without prefixes that say how, and what follows a colon.
-      paths =
-        setting:
-        map (word: lib.head (lib.splitString ":" (lib.removePrefix "+" (lib.removePrefix "-" word)))) (
-          words setting
-        );
-      hasOneOf = places: setting: lib.any (path: lib.elem path places) (paths setting);
-
-      holdTheStore = [
-        "/nix"
-        store
-      ];
-      coversTheStore = hasOneOf (holdTheStore ++ [ "/" ]);
-      bindsTheShim = hasOneOf (
-        holdTheStore
-        ++ [
-          "${shim}"
-          (shimOf shim)
-        ]
-      );
-      isBound = bindsTheShim "BindPaths" || bindsTheShim "BindReadOnlyPaths";
-      isConfinedWithIt = confinement.fullUnit || lib.elem "${shim}" (map toString confinement.packages);
-      hasRoot = setting: unit ? ${setting} && toString unit.${setting} != "/";
-      isAssigned =
-        variable: lib.any (word: builtins.match "[\"']?${variable}=.*" word != null) (words "Environment");
-      isUnset = variable: lib.elem variable (words "UnsetEnvironment");
-      isWrapper = command: builtins.match "[-@:+!|]*/run/wrappers/bin/.*" (toString command) != null;
-
-      hides =
-        setting:
-        "serviceConfig.${setting} hides the shim from it. Add ${store} to serviceConfig.BindReadOnlyPaths";
-    in
-    if confinement.enable then
-      lib.optional (!isConfinedWithIt) ''
-        confinement.enable hides the shim from it. Set confinement.fullUnit, or add
-        systemd.services.${name}.reuseport.package.lib to confinement.packages''
-    else
-      map hides (
-        lib.optionals (!isBound) (
-          lib.filter hasRoot [
-            "RootDirectory"
-            "RootImage"
-          ]
-          ++ lib.filter coversTheStore [ "TemporaryFileSystem" ]
+  # What `say` has to say of each service that has the option, the system's and those
+  # of users.
+  ofServices =
+    say:
+    lib.concatMap
+      (
+        path:
+        let
+          manager = lib.getAttrFromPath path config;
+          optionOf =
+            kind: name:
+            lib.showOption (
+              path
+              ++ [
+                kind
+                name
+              ]
+            );
+          of =
+            name: service:
+            map (message: "${optionOf "services" name}.reuseport.enable: ${message}.") (say {
+              inherit name service optionOf;
+              inherit (manager) sockets;
+            });
+        in
+        lib.concatLists (
+          lib.mapAttrsToList of (lib.filterAttrs (_: service: service.reuseport.enable) manager.services)
         )
       )
-      ++ lib.optional (coversTheStore "InaccessiblePaths") "serviceConfig.InaccessiblePaths hides the shim from it. Take ${store} and what is above it out of there"
-      ++
-        lib.optional (coversTheStore "NoExecPaths" && !coversTheStore "ExecPaths")
-          "serviceConfig.NoExecPaths keeps the loader from mapping the shim. Add ${store} to serviceConfig.ExecPaths"
-      ++ lib.optional (lib.any isWrapper (lib.toList (unit.ExecStart or [ ]))) ''
-        serviceConfig.ExecStart is a wrapper of security.wrappers, for which the loader ignores LD_PRELOAD.
-        Run the program itself, with serviceConfig.AmbientCapabilities''
-      ++ map (variable: ''
-        serviceConfig.Environment sets ${variable}, which takes the place of what the option sets.
-        Use systemd.services.${name}.environment.${variable}'') (lib.filter isAssigned variables)
-      ++ map (variable: "serviceConfig.UnsetEnvironment takes ${variable} away. Take it out of there") (
-        lib.filter isUnset variables
+      [
+        [ "systemd" ]
+        [
+          "systemd"
+          "user"
+        ]
+      ];
+
+  complaints =
+    if refusal != null then
+      lib.optional cfg.enable "programs.reuseport.enable: ${refusal}."
+      ++ lib.optional cfg.cdi.enable "programs.reuseport.cdi.enable: ${refusal}."
+      ++ ofServices (_: [ refusal ])
+    else
+      map (why: "programs.reuseport.cdi.devices: ${why}.") (
+        lib.filter (why: why != null) (map cdi.refusal (lib.attrNames cfg.cdi.devices))
+      )
+      ++ ofServices (
+        {
+          name,
+          service,
+          optionOf,
+          ...
+        }:
+        obstacles {
+          inherit service;
+          option = optionOf "services" name;
+          shim = shimOf service.reuseport.package;
+          wanted = wantedOf service.reuseport;
+        }
       );
 in
 {
   options = {
-    systemd.services = lib.mkOption {
-      type = types.attrsOf (
-        types.submodule (
-          { name, config, ... }:
-          {
-            options = {
-              reuseport = rules.options // {
-                enable = lib.mkEnableOption "sharing this service's ports among its copies, by the shim of reuseport";
-                package = lib.mkOption {
-                  type = types.package;
-                  default = cfg.package;
-                  defaultText = lib.literalExpression "config.programs.reuseport.package";
-                  description = "The package whose shim is used.";
-                };
-              };
-              # A definition that read LD_PRELOAD to add to it would read itself.
-              environment = lib.mkOption {
-                apply = own: if config.reuseport.enable then withShim name config.reuseport own else own;
-              };
-            };
-          }
-        )
-      );
+    systemd = {
+      inherit services;
+      user = { inherit services; };
     };
 
     programs.reuseport = {
@@ -172,37 +164,31 @@ in
   };
 
   config = {
-    assertions = lib.concatLists (
-      lib.mapAttrsToList (
-        name: service:
-        map (message: {
-          assertion = false;
-          message = "systemd.services.${name}.reuseport.enable: ${message}.";
-        }) (obstacles name service)
-      ) ours
-    );
+    assertions = map (message: {
+      assertion = false;
+      inherit message;
+    }) complaints;
 
-    warnings = lib.concatLists (
-      lib.mapAttrsToList (
-        name: _:
-        lib.optional (config.systemd.sockets ? ${name}) ''
-          systemd.services.${name}.reuseport.enable: systemd itself binds what ${name}.socket listens on, and
-          the shim does not see that. Set systemd.sockets.${name}.socketConfig.ReusePort = true.''
-      ) ours
+    warnings = ofServices (
+      {
+        name,
+        service,
+        optionOf,
+        sockets,
+      }:
+      map
+        (socket: ''
+          systemd itself binds what ${socket}.socket listens on, and the shim does not see that.
+          Set ${optionOf "sockets" socket}.socketConfig.ReusePort = true'')
+        (socketsOf {
+          inherit name service sockets;
+        })
     );
 
     environment.systemPackages = lib.mkIf cfg.enable [ cfg.package ];
 
     environment.etc."cdi/reuseport.json" = lib.mkIf cfg.cdi.enable {
-      source = pkgs.runCommand "reuseport-cdi.json" { nativeBuildInputs = [ cfg.package ]; } ''
-        reuseport cdi --shim-path ${shimOf cfg.package} ${
-          lib.escapeShellArgs (
-            lib.mapAttrsToList (
-              name: device: "--device=${name}=${lib.concatStringsSep " " (rules.flags device)}"
-            ) cfg.cdi.devices
-          )
-        } >"$out"
-      '';
+      text = cdi.text cfg.package cfg.cdi.devices;
     };
   };
 }

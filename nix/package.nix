@@ -22,21 +22,26 @@ rustPlatform.buildRustPackage {
   pname = manifest.name;
   inherit (manifest) version;
 
-  src = lib.fileset.toSource {
-    root = ../.;
-    fileset = lib.fileset.unions [
-      ../Cargo.lock
-      ../Cargo.toml
-      ../CHANGELOG.md
-      ../LICENSE-APACHE
-      ../LICENSE-MIT
-      ../README.md
-      ../build.rs
-      ../nix/twice.c
-      ../shim
-      ../src
-    ];
-  };
+  # Without documents, of which none is compiled.
+  src =
+    lib.throwIf stdenv.buildPlatform.isMusl
+      ''
+        reuseport: the Rust compiler of a musl package set knows the target of musl alone, and the shim is
+        compiled for ${architecture}-unknown-linux-gnu, whatever loads it. Take pkgs.reuseport: its shim is
+        for the programs of pkgsMusl, too.''
+      (
+        lib.fileset.toSource {
+          root = ../.;
+          fileset = lib.fileset.unions [
+            ../Cargo.lock
+            ../Cargo.toml
+            ../build.rs
+            ../nix/twice.c
+            ../shim
+            ../src
+          ];
+        }
+      );
 
   cargoLock.lockFile = ../Cargo.lock;
 
@@ -60,6 +65,8 @@ rustPlatform.buildRustPackage {
     "--lib"
     "--test=shim"
   ];
+  # There is no /etc/ld.so.cache where Nix builds.
+  checkFlags = [ "--skip=this_machines_cache_names_its_c_library" ];
 
   postInstall =
     lib.optionalString (!isStatic) ''
@@ -77,8 +84,8 @@ rustPlatform.buildRustPackage {
       installManPage reuseport.1
     '';
 
-  # Cargo and the linker have done so, and the shim is to stay as it was tested.
-  dontStrip = true;
+  # The command alone: the shim is to stay as it is carried.
+  stripDebugList = [ "bin" ];
 
   doInstallCheck = canRun;
   installCheckPhase = ''
@@ -128,16 +135,12 @@ rustPlatform.buildRustPackage {
       among the copies of a server that knows nothing of it. The command brings it to
       where servers run: a process, a systemd unit, a container image.
     '';
-    homepage = "https://reuseport.dev";
     license = [
       lib.licenses.mit
       lib.licenses.asl20
     ];
     maintainers = [ ];
     mainProgram = "reuseport";
-    platforms = [
-      "x86_64-linux"
-      "aarch64-linux"
-    ];
+    platforms = (import ./platforms.nix { inherit lib; }).systems;
   };
 }

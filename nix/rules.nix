@@ -7,14 +7,33 @@ let
 
   such = description: test: types.addCheck types.str test // { inherit description; };
 
-  # One item, or a list of up to `most`.
+  # One item, or a list.
+  some =
+    item:
+    types.coercedTo item lib.singleton (types.listOf item)
+    // {
+      description = "${item.description}, or list of these";
+    };
+
+  # The same with up to `most`, all definitions together.
   upTo =
     most: item:
-    types.coercedTo item lib.singleton (
-      types.addCheck (types.listOf item) (list: builtins.length list <= most)
-    )
+    let
+      any = some item;
+    in
+    any
     // {
       description = "${item.description}, or list of up to ${toString most} of these";
+      merge =
+        loc: definitions:
+        let
+          items = any.merge loc definitions;
+          count = builtins.length items;
+        in
+        if count <= most then
+          items
+        else
+          throw "The option `${lib.showOption loc}' has ${toString count} items, of which the shim takes up to ${toString most}.";
     };
 
   # A decimal number up to `most`, without leading zeros.
@@ -111,7 +130,7 @@ in
       description = "What is set: SO_REUSEPORT, SO_REUSEADDR or both; SO_REUSEPORT where null.";
     };
     proto = lib.mkOption {
-      type = upTo 2 (
+      type = some (
         types.enum [
           "tcp"
           "udp"

@@ -20,7 +20,8 @@ let
       }).config;
 
   module = import ./module.nix {
-    inherit lib evaluate;
+    inherit pkgs evaluate;
+    module = self.nixosModules.default;
     package = reuseport;
   };
   failed = lib.filterAttrs (_: case: case.actual != case.expected) module.cases;
@@ -34,6 +35,9 @@ in
 {
   package = reuseport;
 
+  # The same derivation, unless the overlay gives another.
+  overlay = (pkgs.extend self.overlays.default).reuseport;
+
   # The units that the module writes, once every case is as expected.
   module = pkgs.runCommand "reuseport-module-test" { } (
     if failed != { } then
@@ -46,7 +50,7 @@ in
         ${lib.concatMapStringsSep "\n" (
           name: "cp ${pkgs.writeText name module.units.${name}} \"$out/${name}\""
         ) (lib.attrNames module.units)}
-        cp ${module.cdi} "$out/cdi.json"
+        cp ${pkgs.writeText "cdi.json" module.cdi} "$out/cdi.json"
       ''
   );
 

@@ -95,26 +95,34 @@ fn a_wrong_argument_is_refused_by_name() {
     };
     for (arguments, name, allowed) in [
         (
-            "name = \"web\"; port = \"http\";",
+            "image = package; name = \"web\"; port = \"http\";",
             "injectImage.port",
             "range of ports",
         ),
         (
-            "name = \"web\"; ports = 80;",
+            "image = package; name = \"web\"; ports = 80;",
             "injectImage.ports",
             "does not exist",
         ),
-        ("name = \"web\"; check = 1;", "injectImage.check", "boolean"),
         (
-            "name = \"web\"; tag = \"a b\";",
+            "image = package; name = \"web\"; check = 1;",
+            "injectImage.check",
+            "boolean",
+        ),
+        (
+            "image = package; name = \"web\"; tag = \"a b\";",
             "injectImage.tag",
             "matching the pattern",
         ),
-        ("", "injectImage.name", "what the result is to be called"),
+        (
+            "image = package;",
+            "injectImage.name",
+            "what the result is to be called",
+        ),
+        ("", "injectImage.image", "no value defined"),
     ] {
         let outcome = lab.installed().evaluate(&format!(
             "(import {}/nix/image.nix pkgs {{
-               image = package;
                inherit package;
                {arguments}
              }}).drvPath",
@@ -124,5 +132,33 @@ fn a_wrong_argument_is_refused_by_name() {
         for part in [name, allowed] {
             assert!(outcome.stderr.contains(part), "{}", outcome.stderr);
         }
+    }
+}
+
+#[test]
+fn a_machine_for_which_there_is_no_shim_here_is_refused() {
+    let Some(lab) = lab("a_machine_for_which_there_is_no_shim_here_is_refused") else {
+        return;
+    };
+    for (system, reason) in [
+        ("riscv64-linux", "reuseport has no shim for riscv64-linux"),
+        (
+            if SYSTEM == "x86_64-linux" {
+                "aarch64-linux"
+            } else {
+                "x86_64-linux"
+            },
+            "the program that runs on",
+        ),
+    ] {
+        let outcome = lab.installed().evaluate(&format!(
+            "(import {}/nix/image.nix (pkgs.crossTo \"{system}\") {{
+               image = package;
+               name = \"web\";
+             }}).drvPath",
+            root().display()
+        ));
+        assert_eq!(outcome.status, Some(1), "{system}: {}", outcome.stdout);
+        assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
     }
 }

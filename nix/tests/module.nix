@@ -1,12 +1,15 @@
 # What the module makes of services: cases, each with what is expected of it.
 # `evaluate` gives the configuration that a list of modules makes.
 {
-  lib,
+  pkgs,
   evaluate,
+  module,
   package,
 }:
 let
+  inherit (pkgs) lib;
   shim = "${lib.getLib package}/lib/libreuseport.so";
+  store = builtins.storeDir;
   command = "/bin/sh -c 'exit 0'";
 
   plain = services: {
@@ -24,7 +27,7 @@ let
   with' =
     services: more:
     evaluate [
-      ../module.nix
+      module
       { programs.reuseport = { inherit package; }; }
       (plain services)
       more
@@ -38,7 +41,7 @@ let
   variables = config: name: ours config.systemd.services.${name}.environment;
   environment = services: variables (of services) "web";
   # Those of ours: NixOS has more to say of a machine without a disk.
-  isOurs = lib.hasPrefix "systemd.services.web.reuseport";
+  isOurs = message: builtins.match ".*reuseport.*" message != null;
   complaints =
     config:
     map (one: one.message) (lib.filter (one: isOurs one.message && !one.assertion) config.assertions);
@@ -51,9 +54,34 @@ let
     text:
     map (message: builtins.match ".*${text}.*" (lib.replaceStrings [ "\n" ] [ " " ] message) != null);
   on.reuseport.enable = true;
+  confined =
+    more:
+    refusals {
+      confinement = {
+        enable = true;
+        fullUnit = false;
+        packages = [ ];
+      }
+      // more;
+    };
+  # What is said of sockets beside the services web and web@.
+  warnings =
+    sockets:
+    lib.filter isOurs
+      (with' {
+        web = on;
+        "web@" = on;
+      } { systemd = { inherit sockets; }; }).warnings;
+  devices =
+    devices:
+    with' { } {
+      programs.reuseport.cdi = {
+        enable = true;
+        inherit devices;
+      };
+    };
 
-  everything.reuseport = {
-    enable = true;
+  rules = {
     addr = [
       "127.0.0.1"
       "10.0.0.0/8"
@@ -75,6 +103,9 @@ let
     ];
     debug = true;
   };
+  everything.reuseport = rules // {
+    enable = true;
+  };
 
   two = of {
     web.reuseport = {
@@ -89,6 +120,129 @@ let
     other = { };
   };
 
+  # Settings, and what is said of a service that has them: null where nothing is.
+  settings = {
+    none = {
+      unit.User = "web";
+      says = null;
+    };
+    root-directory = {
+      unit.RootDirectory = "/srv";
+      says = "serviceConfig.RootDirectory hides the shim";
+    };
+    root-directory-unset = {
+      unit.RootDirectory = "";
+      says = null;
+    };
+    root-directory-with-the-store = {
+      unit = {
+        RootDirectory = "/srv";
+        BindReadOnlyPaths = [ "-${store}:${store}:rbind" ];
+      };
+      says = null;
+    };
+    root-directory-with-the-shim = {
+      unit = {
+        RootDirectory = "/srv/";
+        BindPaths = "${lib.getLib package}/";
+      };
+      says = null;
+    };
+    root-directory-with-the-store-elsewhere = {
+      unit = {
+        RootDirectory = "/srv";
+        BindReadOnlyPaths = "${store}:/mnt";
+      };
+      says = "serviceConfig.RootDirectory hides the shim";
+    };
+    root-image = {
+      unit.RootImage = "/srv/image.raw";
+      says = "serviceConfig.RootImage hides the shim";
+    };
+    another-store = {
+      unit.BindPaths = [ "/srv/store:${store}" ];
+      says = "serviceConfig.BindPaths puts /srv/store at ${store}, over the shim";
+    };
+    another-store-below-ours = {
+      unit = {
+        BindPaths = "/srv:${builtins.dirOf store}";
+        BindReadOnlyPaths = store;
+      };
+      says = null;
+    };
+    temporary-file-system = {
+      unit.TemporaryFileSystem = "${builtins.dirOf store}:ro";
+      says = "serviceConfig.TemporaryFileSystem hides the shim";
+    };
+    temporary-file-system-with-a-slash = {
+      unit.TemporaryFileSystem = "${store}/";
+      says = "serviceConfig.TemporaryFileSystem hides the shim";
+    };
+    temporary-file-system-over-what-is-bound = {
+      unit = {
+        TemporaryFileSystem = store;
+        BindReadOnlyPaths = builtins.dirOf store;
+      };
+      says = "serviceConfig.TemporaryFileSystem hides the shim";
+    };
+    temporary-file-system-taken-back = {
+      unit.TemporaryFileSystem = [
+        store
+        ""
+        "/var"
+      ];
+      says = null;
+    };
+    inaccessible = {
+      unit.InaccessiblePaths = [
+        "/home"
+        "-${builtins.dirOf store}"
+      ];
+      says = "serviceConfig.InaccessiblePaths hides the shim";
+    };
+    inaccessible-with-a-slash = {
+      unit.InaccessiblePaths = "${store}/";
+      says = "serviceConfig.InaccessiblePaths hides the shim";
+    };
+    inaccessible-beside-it = {
+      unit.InaccessiblePaths = "${store}/other ${store}-other";
+      says = null;
+    };
+    not-executable = {
+      unit.NoExecPaths = "/";
+      says = "serviceConfig.NoExecPaths keeps the loader";
+    };
+    executable = {
+      unit = {
+        NoExecPaths = "/";
+        ExecPaths = store;
+      };
+      says = null;
+    };
+    executable-above = {
+      unit = {
+        NoExecPaths = store;
+        ExecPaths = "/";
+      };
+      says = "serviceConfig.NoExecPaths keeps the loader";
+    };
+    a-wrapper-of-security-wrappers = {
+      unit.ExecStart = "-/run/wrappers/bin/web --fast";
+      says = "security.wrappers";
+    };
+    set-by-service-config = {
+      unit.Environment = [
+        "A=1"
+        "\"LD_PRELOAD=/other.so\""
+      ];
+      says = "serviceConfig.Environment sets LD_PRELOAD";
+    };
+    taken-away = {
+      unit.UnsetEnvironment = "LANG LD_PRELOAD";
+      says = "serviceConfig.UnsetEnvironment takes LD_PRELOAD away";
+    };
+  };
+
   untouched.other.environment = {
     LD_PRELOAD = "/other.so";
     LIBREUSEPORT_PORT = "80";
@@ -101,16 +255,15 @@ in
     "dns.service" = two.systemd.units."dns.service";
   };
 
+  # What `reuseport cdi` is to print for the same devices.
   cdi =
-    (with' { } {
-      programs.reuseport.cdi = {
-        enable = true;
-        devices.dns = {
-          port = 53;
-          proto = "udp";
-        };
+    (devices {
+      dns = {
+        port = 53;
+        proto = "udp";
       };
-    }).environment.etc."cdi/reuseport.json".source;
+      "a.b:c_d" = rules;
+    }).environment.etc."cdi/reuseport.json".text;
 
   cases = {
     on = {
@@ -217,120 +370,285 @@ in
       };
     };
 
-    nothing-to-complain-of = {
-      actual = refusals { serviceConfig.User = "web"; };
+    joined-with-a-file = {
+      actual = environment {
+        web = on // {
+          environment.LD_PRELOAD = ./root.nix;
+        };
+      };
+      expected.LD_PRELOAD = "${./root.nix}:${shim}";
+    };
+
+    joined-with-a-forced-one = {
+      actual = variables (with' {
+        web = on // {
+          environment.LD_PRELOAD = "/other.so";
+        };
+      } { systemd.services.web.environment = lib.mkForce { LD_PRELOAD = "/forced.so"; }; }) "web";
+      expected.LD_PRELOAD = "/forced.so:${shim}";
+    };
+
+    lists-of-several-modules = {
+      actual = variables (with' { web = everything; } {
+        systemd.services.web.reuseport = {
+          port = 443;
+          proto = "tcp";
+        };
+      }) "web";
+      expected = variables (of { web = everything; }) "web" // {
+        LIBREUSEPORT_PORT = "80,8000-8099,443";
+        LIBREUSEPORT_PROTO = "tcp,udp,tcp";
+      };
+    };
+
+    a-template = {
+      actual = variables (of { "web@" = on; }) "web@";
+      expected.LD_PRELOAD = shim;
+    };
+
+    a-service-of-users = {
+      actual =
+        let
+          config = with' { } {
+            systemd.user.services = {
+              web = on // {
+                serviceConfig.ExecStart = command;
+              };
+              hidden = on // {
+                serviceConfig.RootDirectory = "/srv";
+              };
+            };
+          };
+        in
+        {
+          environment = ours config.systemd.user.services.web.environment;
+          complaints = says "systemd.user.services.hidden.reuseport.enable: serviceConfig.RootDirectory" (
+            complaints config
+          );
+        };
+      expected = {
+        environment.LD_PRELOAD = shim;
+        complaints = [ true ];
+      };
+    };
+
+    set-twice-otherwise = {
+      actual = says "systemd.services.web.environment both set LIBREUSEPORT_PORT" (refusals {
+        reuseport = {
+          enable = true;
+          port = 80;
+        };
+        environment.LIBREUSEPORT_PORT = "81";
+      });
+      expected = [ true ];
+    };
+
+    set-twice-to-the-same = {
+      actual = refusals {
+        reuseport = {
+          enable = true;
+          program = "a%n*";
+        };
+        environment.LIBREUSEPORT_PROGRAM = "a%%n*";
+      };
       expected = [ ];
     };
 
+    set-to-null = {
+      actual = environment {
+        web = {
+          reuseport = {
+            enable = true;
+            port = 80;
+          };
+          environment.LIBREUSEPORT_PORT = null;
+        };
+      };
+      expected = {
+        LD_PRELOAD = shim;
+        LIBREUSEPORT_PORT = "80";
+      };
+    };
+
     confinement = {
-      actual = says "confinement.enable hides the shim" (refusals {
+      actual = says "confinement.enable hides the shim.*systemd.services.web.reuseport.package.lib" (
+        confined { }
+      );
+      expected = [ true ];
+    };
+
+    confinement-with-all = {
+      actual = confined { fullUnit = true; };
+      expected = [ ];
+    };
+
+    confinement-with-the-shim = {
+      actual = confined { packages = [ (lib.getLib package) ]; };
+      expected = [ ];
+    };
+
+    confinement-with-the-command = {
+      actual = confined { packages = [ "${package}/bin/reuseport --version" ]; };
+      expected = [ ];
+    };
+
+    # What NixOS sets for the service itself.
+    confinement-with-its-own-root = {
+      actual = refusals {
+        confinement = {
+          enable = true;
+          fullUnit = false;
+          packages = [ package ];
+        };
+        serviceConfig = {
+          RootDirectory = "/var/empty";
+          TemporaryFileSystem = "/";
+        };
+      };
+      expected = [ ];
+    };
+
+    confinement-with-the-shim-bound = {
+      actual = refusals {
         confinement = {
           enable = true;
           fullUnit = false;
           packages = [ ];
         };
-      });
-      expected = [ true ];
+        serviceConfig.BindReadOnlyPaths = [ "${lib.getLib package}" ];
+      };
+      expected = [ ];
     };
 
-    confinement-with-the-shim = {
-      actual = refusals {
+    # All that is wrong is said at once.
+    confinement-with-more-that-is-wrong = {
+      actual = builtins.length (refusals {
+        reuseport = {
+          enable = true;
+          port = 80;
+        };
         confinement = {
           enable = true;
           fullUnit = false;
-          packages = [ (lib.getLib package) ];
+          packages = [ ];
         };
-      };
-      expected = [ ];
-    };
-
-    root-directory = {
-      actual = says "serviceConfig.RootDirectory hides the shim" (refusals {
-        serviceConfig.RootDirectory = "/srv";
+        environment.LIBREUSEPORT_PORT = "81";
+        serviceConfig.UnsetEnvironment = "LD_PRELOAD";
       });
-      expected = [ true ];
+      expected = 3;
     };
 
-    root-directory-with-the-store = {
-      actual = refusals {
-        serviceConfig = {
-          RootDirectory = "/srv";
-          BindReadOnlyPaths = [ "-${builtins.storeDir}:${builtins.storeDir}:rbind" ];
-        };
-      };
-      expected = [ ];
-    };
-
-    root-image = {
-      actual = says "serviceConfig.RootImage hides the shim" (refusals {
-        serviceConfig.RootImage = "/srv/image.raw";
-      });
-      expected = [ true ];
-    };
-
-    hidden-by-a-temporary-file-system = {
-      actual = says "serviceConfig.TemporaryFileSystem" (refusals {
-        serviceConfig.TemporaryFileSystem = "/nix:ro";
-      });
-      expected = [ true ];
-    };
-
-    inaccessible = {
-      actual = says "serviceConfig.InaccessiblePaths" (refusals {
-        serviceConfig.InaccessiblePaths = [
-          "/home"
-          "-/nix"
-        ];
-      });
-      expected = [ true ];
-    };
-
-    not-executable = {
-      actual = says "serviceConfig.NoExecPaths" (refusals {
-        serviceConfig.NoExecPaths = "/";
-      });
-      expected = [ true ];
-    };
-
-    executable = {
-      actual = refusals {
-        serviceConfig = {
-          NoExecPaths = "/";
-          ExecPaths = builtins.storeDir;
-        };
-      };
-      expected = [ ];
-    };
-
-    a-wrapper-of-security-wrappers = {
-      actual = says "security.wrappers" (refusals {
-        serviceConfig.ExecStart = "-/run/wrappers/bin/web --fast";
-      });
-      expected = [ true ];
-    };
-
-    set-by-service-config = {
-      actual = says "serviceConfig.Environment sets LD_PRELOAD" (refusals {
-        serviceConfig.Environment = [
-          "A=1"
-          "\"LD_PRELOAD=/other.so\""
-        ];
-      });
-      expected = [ true ];
-    };
-
-    taken-away = {
-      actual = says "serviceConfig.UnsetEnvironment takes LD_PRELOAD away" (refusals {
-        serviceConfig.UnsetEnvironment = "LANG LD_PRELOAD";
-      });
-      expected = [ true ];
+    another-platform = {
+      actual =
+        let
+          other =
+            arguments:
+            import ../module.nix (
+              arguments
+              // {
+                pkgs = {
+                  stdenv.hostPlatform = lib.systems.elaborate "riscv64-linux";
+                  callPackage = throw "nothing is asked of a package";
+                };
+              }
+            );
+          config = evaluate [
+            other
+            (plain { web = on; })
+            {
+              programs.reuseport = {
+                enable = true;
+                cdi.enable = true;
+              };
+            }
+          ];
+          reason = ": reuseport has no shim for riscv64-linux: ";
+        in
+        map (message: builtins.head (lib.splitString reason message)) (complaints config);
+      expected = [
+        "programs.reuseport.enable"
+        "programs.reuseport.cdi.enable"
+        "systemd.services.web.reuseport.enable"
+      ];
     };
 
     bound-by-systemd = {
-      actual = says "sockets.web.socketConfig.ReusePort = true" (
-        lib.filter isOurs (with' { web = on; } { systemd.sockets.web.listenStreams = [ "80" ]; }).warnings
-      );
+      actual =
+        says "systemd.services.web.reuseport.enable: .* systemd.sockets.web.socketConfig.ReusePort = true"
+          (warnings {
+            web.listenStreams = [ "80" ];
+          });
       expected = [ true ];
+    };
+
+    bound-by-systemd-under-another-name = {
+      actual =
+        says "systemd.services.web.reuseport.enable: .* systemd.sockets.front.socketConfig.ReusePort"
+          (warnings {
+            front = {
+              listenDatagrams = [ "[::1]:53" ];
+              socketConfig.Service = "web.service";
+            };
+          });
+      expected = [ true ];
+    };
+
+    bound-by-systemd-for-each-connection = {
+      actual = says "systemd.services.\"web@\".reuseport.enable: " (warnings {
+        web.socketConfig = {
+          ListenStream = 80;
+          Accept = true;
+        };
+      });
+      expected = [ true ];
+    };
+
+    bound-by-systemd-and-shared = {
+      actual = warnings {
+        web = {
+          listenStreams = [ "80" ];
+          socketConfig.ReusePort = true;
+        };
+        front = {
+          listenStreams = [ "81" ];
+          socketConfig = {
+            ReusePort = "Yes";
+            Service = "web.service";
+          };
+        };
+      };
+      expected = [ ];
+    };
+
+    bound-by-systemd-to-a-path = {
+      actual = warnings {
+        web.listenStreams = [
+          "/run/web.sock"
+          "%t/web"
+          "@web"
+          "vsock:2:80"
+        ];
+      };
+      expected = [ ];
+    };
+
+    bound-by-systemd-for-others = {
+      actual = warnings { other.listenStreams = [ "80" ]; };
+      expected = [ ];
+    };
+
+    devices-with-wrong-names = {
+      actual = says "programs.reuseport.cdi.devices: '(all|b d)'" (
+        complaints (devices {
+          all = { };
+          "b d" = { };
+          fine = { };
+        })
+      );
+      expected = [
+        true
+        true
+      ];
     };
 
     the-command = {
@@ -339,5 +657,21 @@ in
           (with' { } { programs.reuseport.enable = true; }).environment.systemPackages;
       expected = true;
     };
-  };
+  }
+  // lib.mapAttrs (
+    _: one:
+    let
+      said = refusals { serviceConfig = one.unit; };
+    in
+    if one.says == null then
+      {
+        actual = said;
+        expected = [ ];
+      }
+    else
+      {
+        actual = says one.says said;
+        expected = [ true ];
+      }
+  ) settings;
 }

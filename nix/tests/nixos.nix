@@ -25,20 +25,10 @@ let
       name: "Environment=${builtins.toJSON "${name}=${environment.${name}}"}\n"
     ) set
     + assignments service.serviceConfig;
-in
-{
-  options = {
-    assertions = any [ ];
-    warnings = any [ ];
-    environment.systemPackages = any [ ];
-    environment.etc = lib.mkOption {
-      type = types.attrsOf types.unspecified;
-      default = { };
-    };
-    systemd.globalEnvironment = any { };
-    systemd.sockets = any { };
-    systemd.units = any { };
-    systemd.services = lib.mkOption {
+
+  services =
+    more:
+    lib.mkOption {
       type = types.attrsOf (
         types.submodule {
           options = {
@@ -59,16 +49,47 @@ in
               default = { };
             };
             wantedBy = any [ ];
-            confinement = any {
-              enable = false;
-              fullUnit = false;
-              packages = [ ];
-            };
-          };
+          }
+          // more;
         }
       );
       default = { };
     };
+  sockets = lib.mkOption {
+    type = types.attrsOf (
+      types.submodule {
+        options = {
+          listenStreams = any [ ];
+          listenDatagrams = any [ ];
+          socketConfig = any { };
+          wantedBy = any [ ];
+        };
+      }
+    );
+    default = { };
+  };
+in
+{
+  options = {
+    assertions = any [ ];
+    warnings = any [ ];
+    environment.systemPackages = any [ ];
+    environment.etc = lib.mkOption {
+      type = types.attrsOf types.unspecified;
+      default = { };
+    };
+    systemd.globalEnvironment = any { };
+    systemd.units = any { };
+    systemd.sockets = sockets;
+    systemd.services = services {
+      confinement = any {
+        enable = false;
+        fullUnit = false;
+        packages = [ ];
+      };
+    };
+    systemd.user.sockets = sockets;
+    systemd.user.services = services { };
   };
   config.systemd.units = builtins.listToAttrs (
     lib.mapAttrsToList (name: service: {

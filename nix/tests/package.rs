@@ -1,4 +1,5 @@
-//! The package's own check finds a shim that is wrong.
+//! What the package refuses: a shim that is wrong, and package sets in which it
+//! cannot be built.
 
 use crate::lab::{lab, root};
 use crate::support::run;
@@ -36,5 +37,27 @@ fn its_install_check_fails_where_the_shim_is_wrong() {
             "{broken}: {}",
             outcome.stderr
         );
+    }
+}
+
+#[test]
+fn package_sets_that_cannot_have_it_say_so() {
+    let Some(lab) = lab("package_sets_that_cannot_have_it_say_so") else {
+        return;
+    };
+    for (set, output, reason) in [
+        ("pkgsStatic", "lib", "a static package set has no shim"),
+        (
+            "pkgsMusl",
+            "drvPath",
+            "the Rust compiler of a musl package set knows the target of musl alone",
+        ),
+    ] {
+        let outcome = lab.installed().evaluate(&format!(
+            "(pkgs.{set}.callPackage {}/nix/package.nix {{ }}).{output}",
+            root().display()
+        ));
+        assert_eq!(outcome.status, Some(1), "{}", outcome.stdout);
+        assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
     }
 }

@@ -78,11 +78,58 @@ mod tests {
         assert!(cache.get("no-such-library.so".as_ref()).is_empty());
     }
 
+    /// A cache of these libraries, as `ldconfig` writes one.
+    fn made(libraries: &[(&str, &str)]) -> Vec<u8> {
+        let mut strings = Vec::new();
+        let mut entries = Vec::new();
+        let first = HEADER + libraries.len() * ENTRY;
+        let mut place = |text: &str| {
+            let place = u32::try_from(first + strings.len()).expect("a small cache");
+            strings.extend(text.bytes().chain([0]));
+            place.to_ne_bytes()
+        };
+        for (name, path) in libraries {
+            let flags_name_path = [[3, 0, 0, 0], place(name), place(path)];
+            entries.extend(flags_name_path.concat());
+            entries.resize(entries.len().next_multiple_of(ENTRY), 0);
+        }
+        let count = u32::try_from(libraries.len()).expect("a small cache");
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(count.to_ne_bytes());
+        bytes.resize(HEADER, 0);
+        [bytes, entries, strings].concat()
+    }
+
+    #[test]
+    fn a_cache_gives_the_paths_of_a_name_in_its_order() {
+        let bytes = made(&[
+            ("libc.so.6", "/lib/fast/libc.so.6"),
+            ("libm.so.6", "/lib/libm.so.6"),
+            ("libc.so.6", "/lib/libc.so.6"),
+        ]);
+        for older in [&b""[..], b"ld.so-1.7.0"] {
+            let cache = Cache::parse(&[older, &bytes].concat()).expect("a cache");
+            assert_eq!(
+                cache.get("libc.so.6".as_ref()),
+                [
+                    Path::new("/lib/fast/libc.so.6"),
+                    Path::new("/lib/libc.so.6")
+                ]
+            );
+            assert!(cache.get("no-such-library.so".as_ref()).is_empty());
+        }
+    }
+
     #[test]
     fn a_damaged_cache_is_read_as_far_as_it_goes_or_not_at_all() {
-        let bytes = std::fs::read("/etc/ld.so.cache").expect("a cache");
-        for length in (0..bytes.len()).step_by(97) {
+        let bytes = made(&[("libc.so.6", "/lib/libc.so.6"), ("a.so", "/lib/a.so")]);
+        for length in 0..bytes.len() {
             let _ = Cache::parse(&bytes[..length]);
+        }
+        for place in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[place] = 0xff;
+            let _ = Cache::parse(&other);
         }
         let mut huge = bytes;
         huge[MAGIC.len()..MAGIC.len() + 4].copy_from_slice(&[0xff; 4]);

@@ -62,6 +62,10 @@ let
   escapeShellArg = text: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString text)}'";
   escapeRegex = replaceStrings [ "." "[" "]" "/" ":" ] [ "\\." "\\[" "\\]" "/" ":" ];
   last = list: elemAt list (length list - 1);
+  # A name that is no identifier stands in quotes.
+  showOption = concatMapStringsSep "." (
+    name: if match "[a-zA-Z_][a-zA-Z0-9_'-]*" name == null then toJSON name else name
+  );
 
   lib = modules // {
     inherit
@@ -72,6 +76,7 @@ let
       hasPrefix
       last
       mapAttrsToList
+      showOption
       ;
     inherit (builtins)
       all
@@ -81,12 +86,26 @@ let
       concatMap
       concatStringsSep
       elem
+      elemAt
       filter
+      foldl'
       head
       isFunction
       mapAttrs
       replaceStrings
+      stringLength
+      tail
       ;
+    throwIf = condition: message: if condition then throw message else (value: value);
+    getAttrFromPath = path: set: foldl' (within: name: within.${name}) set path;
+    subtractLists = without: filter (item: !(elem item without));
+    hasInfix = part: text: length (builtins.split (escapeRegex part) text) > 1;
+    toLower =
+      let
+        letters = genList (n: n) 26;
+        of = alphabet: map (n: substring n 1 alphabet) letters;
+      in
+      replaceStrings (of "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (of "abcdefghijklmnopqrstuvwxyz");
     init = list: genList (elemAt list) (length list - 1);
     singleton = item: [ item ];
     toList = value: if isList value then value else [ value ];
@@ -97,6 +116,12 @@ let
     removePrefix =
       prefix: text:
       if hasPrefix prefix text then substring (stringLength prefix) (stringLength text) text else text;
+    removeSuffix =
+      suffix: text:
+      let
+        kept = stringLength text - stringLength suffix;
+      in
+      if kept >= 0 && substring kept (-1) text == suffix then substring 0 kept text else text;
     splitString =
       separator: text: filter isString (builtins.split (escapeRegex separator) (toString text));
     escapeShellArgs = concatMapStringsSep " " escapeShellArg;
@@ -106,6 +131,33 @@ let
     licenses = {
       asl20.spdxId = "Apache-2.0";
       mit.spdxId = "MIT";
+    };
+    systems = {
+      flakeExposed = [
+        "x86_64-linux"
+        "aarch64-linux"
+        "x86_64-darwin"
+        "armv7l-linux"
+        "i686-linux"
+        "aarch64-darwin"
+        "riscv64-linux"
+        "x86_64-freebsd"
+      ];
+      elaborate =
+        system:
+        let
+          parts = match "([^-]*)-(.*)" system;
+          cpu = head parts;
+        in
+        {
+          inherit system;
+          isLinux = last parts == "linux";
+          is64bit = match ".*64.*" cpu != null;
+          isStatic = false;
+          isMusl = false;
+          parsed.cpu.name = cpu;
+          canExecute = other: other.system == system;
+        };
     };
     callPackageWith =
       scope: function: arguments:
@@ -149,13 +201,18 @@ let
       _type = "if";
       inherit condition content;
     };
+    mkForce = content: {
+      _type = "override";
+      priority = 50;
+      inherit content;
+    };
     literalExpression = text: {
       _type = "literalExpression";
       inherit text;
     };
   };
 
-  show = concatStringsSep ".";
+  show = showOption;
   mismatch =
     loc: type: definition:
     throw "A definition for option `${show loc}' is not of type `${type.description}'. Definition values: ${toJSON definition}";
@@ -235,7 +292,7 @@ let
             let
               here = loc ++ [ name ];
             in
-            type.merge here (map (checked here type) (concatMap discharge values))
+            type.merge here (map (checked here type) (discharge values))
           ) (builtins.zipAttrsWith (_: values: values) (concatMap push definitions));
       };
     submodule = module: submodule [ module ];
@@ -256,14 +313,24 @@ let
     };
 
   isIf = value: isAttrs value && (value._type or "") == "if";
+  isOverride = value: isAttrs value && (value._type or "") == "override";
+  # What is left of definitions: those that no condition takes away and no stronger
+  # one replaces.
   discharge =
-    value:
-    if !isIf value then
-      [ value ]
-    else if value.condition then
-      discharge value.content
-    else
-      [ ];
+    definitions:
+    let
+      weigh =
+        priority: value:
+        if isIf value then
+          if value.condition then weigh priority value.content else [ ]
+        else if isOverride value then
+          weigh value.priority value.content
+        else
+          [ { inherit priority value; } ];
+      weighed = concatMap (weigh 100) definitions;
+      first = foldl' (least: one: if one.priority < least then one.priority else least) 100 weighed;
+    in
+    map (one: one.value) (filter (one: one.priority == first) weighed);
   # mkIf is pushed down to the leaves, so that which options are set never depends
   # on a condition, only what they are set to.
   push =
@@ -346,7 +413,7 @@ let
               given = concatMap (
                 definition: if definition ? ${name} then [ definition.${name} ] else [ ]
               ) definitions;
-              values = map (checked here option.type) (concatMap discharge given);
+              values = map (checked here option.type) (discharge given);
               value =
                 if values != [ ] then
                   option.type.merge here values

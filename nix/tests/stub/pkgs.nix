@@ -4,13 +4,7 @@ let
   # { path = "what finds cargo, cc and the rest"; cargoHome, rustupHome, target; }
   host = import ./host.nix;
 
-  platform = {
-    inherit system;
-    isLinux = true;
-    isStatic = false;
-    parsed.cpu.name = builtins.head (lib.splitString "-" system);
-    canExecute = _: true;
-  };
+  platform = lib.systems.elaborate system;
   stdenv = {
     hostPlatform = platform;
     buildPlatform = platform;
@@ -72,7 +66,6 @@ let
         (cd "$built/source" && CARGO_TARGET_DIR=$built/cargo cargo build --quiet --offline --locked)
         mkdir -p "$out/bin" work
         cp "$built/cargo/debug/${attributes.pname}" "$out/bin"
-        strip --strip-debug "$out/bin/${attributes.pname}"
 
         CC=cc
         cp -r "$src/." work
@@ -80,6 +73,19 @@ let
         cd work
         ${attributes.postPatch or ""}
         ${attributes.postInstall}
+        # As the real one: Cargo is told to strip nothing.
+        for output in ${lib.optionalString (!(attributes.dontStrip or false)) "$outputs"}; do
+          for directory in ${
+            toString (
+              attributes.stripDebugList or [
+                "lib"
+                "bin"
+              ]
+            )
+          }; do
+            find "''${!output}/$directory" -type f -exec strip --strip-debug {} + 2>/dev/null || true
+          done
+        done
         ${attributes.installCheckPhase}
       ''
     // {
@@ -152,17 +158,40 @@ let
           tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -cf - config.json layer.tar manifest.json |
             gzip -n >"$out"
         '';
-    pkgsStatic = scope (
-      pkgs
-      // {
-        stdenv = stdenv // {
-          hostPlatform = platform // {
-            isStatic = true;
-          };
-        };
-      }
-    );
+    # The same package set on and for other platforms.
+    pkgsStatic = on {
+      hostPlatform = platform // {
+        isStatic = true;
+      };
+    };
+    pkgsMusl = on {
+      hostPlatform = platform // {
+        isMusl = true;
+      };
+      buildPlatform = platform // {
+        isMusl = true;
+      };
+    };
+    crossTo =
+      system:
+      on {
+        hostPlatform = lib.systems.elaborate system;
+      };
+    extend =
+      overlay:
+      let
+        extended = scope (pkgs // overlay extended pkgs);
+      in
+      extended;
   };
-  scope = set: set // { callPackage = lib.callPackageWith set; };
+  on = platforms: scope (pkgs // { stdenv = stdenv // platforms; });
+  scope =
+    set:
+    let
+      scoped = set // {
+        callPackage = lib.callPackageWith scoped;
+      };
+    in
+    scoped;
 in
 scope pkgs
