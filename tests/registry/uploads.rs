@@ -221,30 +221,43 @@ fn a_store_copies_what_cannot_be_mounted_before_it_names_the_image() {
     assert_eq!(last.line(), "PUT /v2/app/manifests/v1");
 }
 
+/// The requests by which a store puts a config and the manifest that names it, but
+/// for the question what the tag is; `mount` answers to the first of them.
+fn put_one(image: &Image, is_tag_there: bool, mount: Reply) -> Vec<String> {
+    let digest = image.manifest.descriptor.digest().to_string();
+    let server = Server::start(move |asked| match asked.method.as_str() {
+        "HEAD" if is_tag_there => Reply::new(200).with("Docker-Content-Digest", &digest),
+        "HEAD" => Reply::new(404),
+        "POST" => mount.clone(),
+        _ => Reply::new(201),
+    });
+    let client = client(Options::default());
+    let name = format!("{}/app:v1", server.host()).parse().expect("a name");
+    let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
+    let (config, bytes) = &image.config;
+    let put = destination.put(config, &mut bytes.as_slice());
+    put.expect("it is on its way");
+    let finished = Box::new(destination).finish(&image.manifest);
+    assert_eq!(finished.expect("the image is there").tag(), Some("v1"));
+    let mut lines = server.lines();
+    lines.retain(|line| line != "HEAD /v2/app/manifests/v1");
+    lines
+}
+
 #[test]
 fn a_store_sends_nothing_that_is_there() {
     let image = Image::new(1);
-    for is_tag_there in [false, true] {
-        let digest = image.manifest.descriptor.digest().to_string();
-        let server = Server::start(move |asked| match asked.method.as_str() {
-            "HEAD" if asked.target.contains("/manifests/") && !is_tag_there => Reply::new(404),
-            "HEAD" => Reply::new(200).with("Docker-Content-Digest", &digest),
-            _ => Reply::new(201),
-        });
-        let client = client(Options::default());
-        let name = format!("{}/app:v1", server.host()).parse().expect("a name");
-        let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
-        let (config, bytes) = &image.config;
-        let put = destination.put(config, &mut bytes.as_slice());
-        put.expect("it is on its way");
-        let finished = Box::new(destination).finish(&image.manifest);
-        assert_eq!(finished.expect("the image is there").tag(), Some("v1"));
-        let lines = server.lines();
-        let written = lines.iter().filter(|line| !line.starts_with("HEAD"));
-        let written: Vec<&str> = written.map(String::as_str).collect();
-        let put = ["PUT /v2/app/manifests/v1"];
-        assert_eq!(written, if is_tag_there { &[][..] } else { &put[..] });
-    }
+    let digest = image.config.0.digest().to_string().replace(':', "%3A");
+    let ask = format!("POST /v2/app/blobs/uploads/?mount={digest}&from=app");
+    let name = "PUT /v2/app/manifests/v1".to_owned();
+    let there = || Reply::new(201);
+    let asked = [ask.clone(), name.clone()];
+    assert_eq!(put_one(&image, true, there()), asked[..1]);
+    assert_eq!(put_one(&image, false, there()), asked);
+    // What is not there is sent with no further question.
+    let begun = Reply::new(202).with("Location", "one");
+    let send = format!("PUT /v2/app/blobs/uploads/one?digest={digest}");
+    assert_eq!(put_one(&image, false, begun), [ask, send, name]);
 }
 
 #[test]

@@ -181,11 +181,11 @@ impl Destination for RegistryDestination {
         self.look();
         self.crew.give(move || {
             // The shim's layer is the same in every image, and a second run gives
-            // the same config: to ask costs a registry less than to take it.
-            if target.has_blob(blob.digest())? {
-                return Ok(());
+            // the same config.
+            match target.mount(blob.digest(), &target)? {
+                Mount::Done => Ok(()),
+                Mount::Refused(session) => target.push(&blob, &mut bytes.as_slice(), session),
             }
-            target.push(&blob, &mut bytes.as_slice(), None)
         });
         Ok(())
     }
