@@ -8,6 +8,7 @@ use reuseport::image::descriptor::Compression;
 use serde_json::{Value, json};
 
 use crate::build::{Image, Layer, attempt, inject, oci, program, server, with_libraries};
+use crate::support::compile;
 
 /// The verdict, the path of the program that is judged, and how many layers were
 /// read, or the first finding's code where there is no program.
@@ -51,6 +52,33 @@ fn no_layer_is_read_below_the_last_one_needed() {
     assert_eq!(check(layout, &split), found("works", "/srv/server", 2));
     let gone = Image::new(server()).layer(Layer::default().file("srv/.wh.server", 0o644, ""));
     assert_eq!(check(layout, &gone), found("fails", "not-found", 1));
+}
+
+#[test]
+fn the_loader_is_no_library_that_must_be_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let loader = "opt/ld-linux-x86-64.so.2";
+    let flag = format!("-Wl,--dynamic-linker=/{loader}");
+    let program = compile("gcc", "probe/probe.c", &["-pthread", &flag]);
+    let read = |path: &Path| fs::read(path).expect("readable");
+    let libc = Path::new("/lib/x86_64-linux-gnu/libc.so.6");
+    let layer = Layer::default()
+        .file("srv/server", 0o755, read(&program))
+        .file("lib/x86_64-linux-gnu/libc.so.6", 0o755, read(libc));
+    let image = |layer| Image::new(Layer::default()).layer(layer);
+    // libc names the loader among its libraries, and the loader is not where
+    // libraries are: it is loaded when libc is.
+    let there = image(layer.clone().file(
+        loader,
+        0o755,
+        read(Path::new("/lib64/ld-linux-x86-64.so.2")),
+    ));
+    assert_eq!(
+        check(directory.path(), &there),
+        found("works", "/srv/server", 1)
+    );
+    let missing = check(directory.path(), &image(layer));
+    assert_eq!(missing, found("fails", "/srv/server", 2));
 }
 
 #[test]
