@@ -111,6 +111,38 @@ fn podman_to_a_layout_and_back() {
     }
 }
 
+/// Libraries lie behind links in most images.
+fn follows_libraries(daemon: &Daemon) {
+    fixture::import_linked(daemon);
+    let before = daemon.rest();
+    let linked = reuseport(daemon, &["check", "docker-daemon:linked:test"]);
+    let works = Outcome {
+        status: Some(0),
+        stdout: "docker-daemon:linked:test: works\n".to_owned(),
+        stderr: String::new(),
+    };
+    assert_eq!(linked, works);
+    let lacking = reuseport(daemon, &["check", "docker-daemon:lacking:test"]);
+    assert_eq!(lacking.status, Some(0), "{}", lacking.stderr);
+    let missing = "were not found: libm.so.6\n";
+    assert!(lacking.stdout.contains(missing), "{}", lacking.stdout);
+    assert_eq!(daemon.rest(), before);
+}
+
+#[test]
+fn docker_follows_libraries() {
+    if let Some(docker) = daemon::docker("docker_follows_libraries") {
+        follows_libraries(&docker);
+    }
+}
+
+#[test]
+fn podman_follows_libraries() {
+    if let Some(podman) = daemon::podman("podman_follows_libraries") {
+        follows_libraries(&podman);
+    }
+}
+
 /// An image whose program is not there is refused, and nothing is left of the look.
 #[test]
 fn docker_refuses_what_would_not_work() {
