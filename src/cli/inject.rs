@@ -167,6 +167,7 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
             },
             notices,
         )
+        .map_err(|error| image::placed(&read.reference, error))
     };
     let (first, checks) = if no_check {
         (Vec::new(), Value::Null)
