@@ -107,12 +107,20 @@ impl Held {
 pub(super) struct Scratch(Option<File>);
 
 impl Scratch {
-    fn fill(&mut self, head: &[u8], rest: &mut dyn Read) -> io::Result<&File> {
+    /// The file, made where there is none yet.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    pub fn file(&mut self) -> io::Result<&mut File> {
         let file = match self.0.take() {
             Some(file) => file,
             None => tempfile::tempfile()?,
         };
-        let file = self.0.insert(file);
+        Ok(self.0.insert(file))
+    }
+
+    fn fill(&mut self, head: &[u8], rest: &mut dyn Read) -> io::Result<&File> {
+        let file = self.file()?;
         file.rewind()?;
         file.write_all(head)?;
         io::copy(rest, file)?;

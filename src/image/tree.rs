@@ -130,7 +130,7 @@ impl Tree {
                 true
             }
             Err(error) => {
-                *self.error.borrow_mut() = Some(error);
+                self.failed(error);
                 false
             }
         }
@@ -240,6 +240,7 @@ impl Tree {
         if !(is_executable || is_named || contains(b".so")) {
             return Ok(None);
         }
+        scratch.file().map_err(|error| self.failed(other(error)))?;
         self.budget.keep(entry, is_named, data, scratch)
     }
 

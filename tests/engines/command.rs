@@ -58,6 +58,12 @@ fn there_and_back(daemon: &Daemon) {
 
     let nothing = reuseport(daemon, &["eject", "docker-daemon:there:test", "-t", "x:y"]);
     assert_eq!(nothing.status, Some(1), "{}", nothing.stderr);
+    let id = format!("docker-daemon:{base}");
+    for more in [&[][..], &["--in-place"]] {
+        let unnamed = reuseport(daemon, &[&["inject", &id], more].concat());
+        assert_eq!(unnamed.status, Some(2), "{}", unnamed.stdout);
+        assert!(unnamed.stderr.contains("-t DEST"), "{}", unnamed.stderr);
+    }
     let nowhere = reuseport(daemon, &["inject", "docker-daemon:there:none"]);
     assert_eq!(nowhere.status, Some(2));
     assert!(nowhere.stderr.contains("there:test"), "{}", nowhere.stderr);

@@ -2,7 +2,7 @@
 //! runs: none but those that it looks at leave the engine.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::container::{Container, Stat};
 use super::error::EngineError;
-use crate::image::node::{Budget, Held, LARGEST_PROGRAM, Scratch};
+use crate::image::node::{Budget, Held, LARGEST_PROGRAM, Node, Scratch, What};
 use crate::image::tar::{Entry, Kind, Reader, Stream};
 use crate::program::{Files, Head, Status};
 
@@ -29,7 +29,7 @@ const MUCH: u64 = 64 << 20;
 struct Known {
     stats: HashMap<PathBuf, Option<Stat>>,
     /// What archives say of files, and what is kept of them.
-    entries: HashMap<PathBuf, (Entry, Option<Rc<Held>>)>,
+    nodes: HashMap<PathBuf, Node>,
     /// The directories whose libraries were read, and whether those were all.
     directories: HashMap<PathBuf, bool>,
     budget: Budget,
@@ -40,21 +40,22 @@ impl Known {
     fn keep(
         &mut self,
         path: PathBuf,
-        entry: Entry,
+        entry: &Entry,
         is_named: bool,
         content: &mut dyn Read,
-    ) -> io::Result<()> {
+    ) -> io::Result<Node> {
         let held = self
             .budget
-            .keep(&entry, is_named, content, &mut self.scratch)?;
+            .keep(entry, is_named, content, &mut self.scratch)?;
         let stat = Stat {
             size: entry.size,
             mode: libc::S_IFREG | entry.mode,
             link: None,
         };
+        let node = Node::new(entry, What::File, held);
         self.stats.insert(path.clone(), Some(stat));
-        self.entries.insert(path, (entry, held));
-        Ok(())
+        self.nodes.insert(path, node.clone());
+        Ok(node)
     }
 
     /// Whether `path` is no library of a directory of which all are known.
@@ -156,27 +157,25 @@ impl EngineFiles {
         Ok((here, stat))
     }
 
-    /// What an archive says of the regular file at `path`, which leads nowhere else,
-    /// and what is kept of it.
-    fn entry(&self, path: &Path) -> io::Result<(Entry, Option<Rc<Held>>)> {
-        let known = |known: &Known| known.entries.get(path).cloned();
-        if let Some(found) = known(&self.known.borrow()) {
-            return Ok(found);
+    /// What an archive says of the regular file at `path`, which leads nowhere else.
+    fn node(&self, path: &Path) -> io::Result<Node> {
+        let known = || self.known.borrow().nodes.get(path).cloned();
+        if let Some(node) = known() {
+            return Ok(node);
         }
         let directory = path.parent().unwrap_or(path);
         let name = path.file_name().unwrap_or_default();
         let is_new = !self.known.borrow().directories.contains_key(directory);
         if is_library(name.as_bytes()) && is_new {
             self.keep_libraries(directory)?;
-            if let Some(found) = known(&self.known.borrow()) {
-                return Ok(found);
+            if let Some(node) = known() {
+                return Ok(node);
             }
         }
         let (entry, mut content) = self.file(path)?;
-        let mut all = self.known.borrow_mut();
-        let kept = all.keep(path.to_owned(), entry.clone(), true, &mut content);
-        kept.map_err(|error| self.uncopied(error))?;
-        Ok(known(&all).unwrap_or((entry, None)))
+        let mut known = self.known.borrow_mut();
+        let kept = known.keep(path.to_owned(), &entry, true, &mut content);
+        kept.map_err(|error| self.uncopied(error))
     }
 
     /// Keeps what the libraries in `directory` say of themselves, as far as they come
@@ -185,8 +184,7 @@ impl EngineFiles {
         let mut reader = self.archive(directory)?;
         let mut known = self.known.borrow_mut();
         known.directories.insert(directory.to_owned(), false);
-        // Those that only the engine can tell of.
-        let mut others = HashSet::new();
+        let mut is_all = true;
         while let Some(entry) = reader.next()? {
             if entry.end() > MUCH {
                 return Ok(());
@@ -201,7 +199,7 @@ impl EngineFiles {
             let path = directory.join(OsStr::from_bytes(name));
             let (kind, link) = match entry.kind {
                 Kind::File => {
-                    let kept = known.keep(path, entry, false, &mut reader);
+                    let kept = known.keep(path, &entry, false, &mut reader);
                     kept.map_err(|error| self.uncopied(error))?;
                     continue;
                 }
@@ -210,8 +208,9 @@ impl EngineFiles {
                     (libc::S_IFLNK, Some(target))
                 }
                 Kind::Directory => (libc::S_IFDIR, None),
+                // The engine tells of it.
                 Kind::HardLink | Kind::Other => {
-                    others.insert(path);
+                    is_all = false;
                     continue;
                 }
             };
@@ -219,7 +218,6 @@ impl EngineFiles {
             let size = entry.size;
             known.stats.insert(path, Some(Stat { size, mode, link }));
         }
-        let is_all = others.iter().all(|path| known.stats.contains_key(path));
         known.directories.insert(directory.to_owned(), is_all);
         Ok(())
     }
@@ -246,7 +244,7 @@ impl EngineFiles {
             libc::S_IFDIR => return Err(io::ErrorKind::IsADirectory.into()),
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         }
-        let (_, held) = self.entry(&path)?;
+        let held = self.node(&path)?.held;
         Ok((path, held))
     }
 
@@ -265,9 +263,8 @@ impl Files for EngineFiles {
         // The owner of a file, and the set-id bits' meaning, are in its archive
         // alone. Where everyone may do the same with it, it is not asked for.
         let (user, group) = if is_file && stat.mode & 0o7555 != 0o555 {
-            let (entry, _) = self.entry(&path)?;
-            let number = |id: u64| u32::try_from(id).unwrap_or(u32::MAX);
-            (number(entry.user), number(entry.group))
+            let status = self.node(&path)?.status();
+            (status.user, status.group)
         } else {
             (0, 0)
         };
@@ -305,7 +302,7 @@ impl Files for EngineFiles {
         if stat.mode & libc::S_IFMT != libc::S_IFREG {
             return Ok(false);
         }
-        Ok(self.entry(&path)?.0.has_capabilities)
+        Ok(self.node(&path)?.has_capabilities)
     }
 
     /// All files are known at once.
