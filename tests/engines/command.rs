@@ -159,10 +159,12 @@ fn docker_refuses_what_would_not_work() {
     config["config"]["Entrypoint"] = serde_json::json!(["missing"]);
     fixture::load(&docker, "refused:test", config);
     let before = docker.rest();
+    let names = docker.engine().names();
     let refused = reuseport(&docker, &["inject", "docker-daemon:refused:test"]);
     assert_eq!(refused.status, Some(1), "{}", refused.stderr);
     assert_eq!(refused.stdout, "");
     assert_eq!(docker.rest(), before);
+    assert_eq!(docker.engine().names().ok(), names.ok());
     let forced = ["inject", "--force", "docker-daemon:refused:test"];
     assert_eq!(reuseport(&docker, &forced).status, Some(0));
 }

@@ -274,8 +274,8 @@ fn a_store_sends_nothing_that_is_there() {
     let asked = [ask.clone(), name()];
     assert_eq!(put_one(&image, layer, true, Reply::new(200)), asked[..1]);
     assert_eq!(put_one(&image, layer, false, Reply::new(200)), asked);
-    let begin = "POST /v2/app/blobs/uploads/".to_owned();
-    let all = [ask, begin, send(&digest.replace(':', "%3A")), name()];
+    let start = "POST /v2/app/blobs/uploads/".to_owned();
+    let all = [ask, start, send(&digest.replace(':', "%3A")), name()];
     assert_eq!(put_one(&image, layer, false, Reply::new(404)), all);
 }
 

@@ -71,15 +71,15 @@ impl Known {
 /// The files of the image that a container was made from.
 #[derive(Debug)]
 pub struct EngineFiles {
-    container: Rc<Container>,
+    container: Container,
     known: RefCell<Known>,
     /// The first error of the engine; a check of what it does not show ends with it.
     error: RefCell<Option<EngineError>>,
 }
 
 impl EngineFiles {
-    /// The files that `container` shows. It stays until all who have it let it go.
-    pub fn new(container: Rc<Container>) -> Self {
+    /// The files that `container` shows.
+    pub fn new(container: Container) -> Self {
         Self {
             container,
             known: RefCell::default(),

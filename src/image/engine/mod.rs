@@ -28,7 +28,7 @@ use serde_json::Value;
 use ureq::http::Method;
 
 pub use address::{Address, BadAddress};
-pub use commit::{Change, Committed, Loss};
+pub use commit::{Change, Committed, Loss, Unnamed};
 pub use container::{Container, Stat};
 pub use error::{Attempt, EngineError};
 pub use files::EngineFiles;
