@@ -11,9 +11,10 @@ use super::manifest::{self, Files};
 use super::unit::{self, UnitFlags};
 use crate::bundle;
 use crate::image::contents::{self, Content};
+use crate::image::descriptor::family;
 use crate::image::store;
 use crate::image::transform;
-use crate::image::{Digest, Reference};
+use crate::image::{Digest, Family, Reference};
 
 /// Take the shim out of an image, a bundle, a systemd unit or Kubernetes manifests
 ///
@@ -91,6 +92,11 @@ fn eject(target: &str, output: &Output, transport: &Transport) -> Result<u8, Ref
                 "the image {base} that the shim was put into is not there: \
                  this one has its config and layers, and another digest"
             ),
+            None if is_list(&read.content) => {
+                "a list of Docker's has no place for the digest of what the shim was put into; \
+                     attestations do not come back"
+                    .into()
+            }
             None => {
                 "what the shim was put into is not recorded: it has no history, or was built on \
                      an image with the shim; its own layers stay"
@@ -102,6 +108,13 @@ fn eject(target: &str, output: &Output, transport: &Transport) -> Result<u8, Ref
     let destination = destination(&read, output, &new)?;
     let more = json!({"is_original": is_original});
     image::finish(&read, &new, &destination, output, more)
+}
+
+/// Whether it is an index of Docker's make, which has no annotations.
+fn is_list(content: &Content) -> bool {
+    let item = content.item();
+    let family = item.and_then(|item| family(item.descriptor.media_type()));
+    matches!(content, Content::Index(_)) && family == Some(Family::Docker)
 }
 
 /// The image or index that the shim was put into, if the store still has it and

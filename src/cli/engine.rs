@@ -1,7 +1,9 @@
 //! `inject` and `eject` of an image that stays in its container engine.
 
 use std::ffi::OsString;
+use std::panic::resume_unwind;
 use std::rc::Rc;
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -12,7 +14,7 @@ use super::report::{findings_json, write_findings, write_verdict};
 use crate::finding::Verdict;
 use crate::image::check::{Run, judge};
 use crate::image::contents::{Content, Picture};
-use crate::image::engine::{Container, Engine, EngineError, EngineFiles, Inspected, spelt};
+use crate::image::engine::{Engine, EngineError, EngineFiles, Inspected, spelt};
 use crate::image::error::Error;
 use crate::image::transform::Request;
 use crate::image::{Name, Platform, Reference};
@@ -80,31 +82,50 @@ pub(super) fn inject(
     } = ask(name, output)?;
     let target = placed(&engine, source, &image, destination);
     // Without a look at the files: whether it can be done at all.
-    let mut plan = engine.plan(&image, request, &[])?;
-    let (first, container, check) = if look.no_check {
-        (Vec::new(), None, Value::Null)
-    } else {
-        checked(&engine, source, &image, &plan.before, look, output.json)?
+    let plan = engine.plan(&image, request, &[])?;
+    let check = || {
+        if look.no_check {
+            return Ok((Vec::new(), Value::Null));
+        }
+        checked(&engine, source, &image, &plan.before, look, output.json)
     };
     if output.dry_run {
-        if !first.is_empty() {
-            plan = engine.plan(&image, request, &first)?;
-        }
-        let picture = |image| {
-            let made = crate::image::Descriptor::of("", b"");
-            Content::Image(Box::new(Picture::new(image, &made, None)))
-        };
+        let (first, check) = check()?;
         if output.json {
             let more = json!({"checks": check});
             return Ok(image::print_json(&planned(source, destination, more)));
         }
-        let text = image::difference(&picture(plan.before), &picture(plan.after));
+        let after = engine.plan(&image, request, &first)?.after;
+        let picture = |image| {
+            let made = crate::image::Descriptor::of("", b"");
+            Content::Image(Box::new(Picture::new(image, &made, None)))
+        };
+        let text = image::difference(&picture(plan.before), &picture(after));
         return Ok(image::print(&text));
     }
     let digest_file = DigestFile::open(output.digest_file.as_deref())?;
-    let made = engine.inject(&image, request, &first, &target, container)?;
-    let (made, losses) = match made {
-        Some(made) => (made.image, made.losses),
+    // An engine takes as long for the check as for the rest, and what is made goes
+    // unless it gets a name. What must be loaded first, the check alone knows.
+    let (checked, unnamed) = thread::scope(|scope| {
+        let unnamed = scope.spawn(|| engine.inject(&image, request, &[]));
+        let checked = check();
+        let unnamed = unnamed.join();
+        (
+            checked,
+            unnamed.unwrap_or_else(|panic| resume_unwind(panic)),
+        )
+    });
+    let (first, check) = checked?;
+    let unnamed = if first.is_empty() {
+        unnamed?
+    } else {
+        engine.inject(&image, request, &first)?
+    };
+    let (made, losses) = match unnamed {
+        Some(unnamed) => {
+            let made = engine.name(unnamed, &target)?;
+            (made.image, made.losses)
+        }
         None => {
             let made = engine.inject_by_archive(&name, &image, request, &first, &target)?;
             (made, Vec::new())
@@ -157,8 +178,7 @@ pub(super) fn check(name: &Name) -> Result<Judgement, Refusal> {
         return Err(super::check::not_linux(&name, Some(&image.platform())));
     }
     let documents = engine.documents(&image)?;
-    let (judgement, _) = judged(&engine, &image, &documents, &Run::default())?;
-    Ok(judgement)
+    judged(&engine, &image, &documents, &Run::default())
 }
 
 /// What is found of the image `name` of the engine when it is run as `run` says, on
@@ -170,32 +190,29 @@ pub(super) fn look(name: &Name, run: &Run) -> Result<(Platform, Value, Judgement
     let engine = Engine::find()?;
     let image = engine.image(&spelt(name))?;
     let documents = engine.documents(&image)?;
-    let (judgement, _) = judged(&engine, &image, &documents, run)?;
+    let judgement = judged(&engine, &image, &documents, run)?;
     let config = documents.config.tree["config"].clone();
     Ok((image.platform(), config, judgement))
 }
 
-/// Judges what the image will run, and gives the container that was read from.
+/// Judges what the image will run.
 fn judged(
     engine: &Engine,
     image: &Inspected,
     documents: &crate::image::edit::Image,
     run: &Run,
-) -> Result<(Judgement, Option<Container>), Refusal> {
-    let container = Rc::new(engine.files(image)?);
-    let files = Rc::new(EngineFiles::new(Rc::clone(&container)));
+) -> Result<Judgement, Refusal> {
+    let files = Rc::new(EngineFiles::new(engine.files(image)?));
     let root = Root::of(Rc::clone(&files));
     let config = run.of(&documents.config.tree["config"]);
     let judgement = judge(&root, &config, run.no_new_privileges);
-    if let Some(error) = files.take_error() {
-        return Err(error.into());
+    match files.take_error() {
+        Some(error) => Err(error.into()),
+        None => Ok(judgement),
     }
-    // Nobody else has it then.
-    drop((root, files));
-    Ok((judgement, Rc::into_inner(container)))
 }
 
-type Checked = (Vec<OsString>, Option<Container>, Value);
+type Checked = (Vec<OsString>, Value);
 
 /// Judges what the image will run, by the files that this takes.
 fn checked(
@@ -206,7 +223,7 @@ fn checked(
     look: Look,
     json: bool,
 ) -> Result<Checked, Refusal> {
-    let (judgement, container) = judged(engine, image, documents, &Run::default())?;
+    let judgement = judged(engine, image, documents, &Run::default())?;
     let verdict = judgement.verdict();
     let mut text = String::new();
     write_verdict(&mut text, &source.to_string(), verdict, "");
@@ -227,7 +244,7 @@ fn checked(
         let names = std::slice::from_ref(&source);
         return Err(Refusal::of_check(&source, names, &check, json));
     }
-    Ok((first, container, check))
+    Ok((first, check))
 }
 
 /// Takes the shim out of the image `name`.

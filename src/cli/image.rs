@@ -209,12 +209,14 @@ pub(super) fn read(
     client: &Client,
 ) -> Result<Read, Refusal> {
     let mut source = store::open(&reference, client)?;
-    let top = source.top()?;
-    let named = top
+    let placed = |error| placed(&reference, error);
+    let top = source.top().map_err(placed)?;
+    let tag = top
         .descriptor
         .annotation("org.opencontainers.image.ref.name");
-    let tag = reference.tag().or(named).map(str::to_owned);
-    let content = contents::read(source.as_mut(), top)?.select(platforms)?;
+    let tag = reference.tag().or(tag).map(str::to_owned);
+    let content = contents::read(source.as_mut(), top).map_err(placed)?;
+    let content = content.select(platforms).map_err(placed)?;
     Ok(Read {
         reference,
         source: shared(source),
@@ -224,11 +226,30 @@ pub(super) fn read(
     })
 }
 
+/// The refusal for `error`, which names `reference` where it does not say itself
+/// which store it is of.
+pub(super) fn placed(reference: &Reference, error: Error) -> Refusal {
+    match error {
+        Error::Descriptor(_)
+        | Error::Schema1 { .. }
+        | Error::Encrypted { .. }
+        | Error::NoShim { .. }
+        | Error::NoSuchPlatform { .. } => Refusal::fault(format_args!("{reference}: {error}")),
+        other => other.into(),
+    }
+}
+
 /// The name that `tag` of the command line gives, in the store of `source` where
 /// it has no transport.
 pub(super) fn named(tag: &str, source: &Reference) -> Result<Reference, Refusal> {
     if Reference::has_transport(tag) {
         return parse(tag);
+    }
+    if let Reference::Registry(_) = source
+        && !tag.contains(['/', ':', '@'])
+    {
+        // Nobody means Docker Hub's own images.
+        return parse(&source.with_tag(tag).to_string());
     }
     let in_store = match source {
         Reference::Layout { path, .. } => format!("oci:{}:{tag}", path.display()),

@@ -17,7 +17,7 @@ use crate::bundle;
 use crate::finding::Verdict;
 use crate::image::check::check;
 use crate::image::transform::{self, Request};
-use crate::image::{Platform, Reference};
+use crate::image::{Digest, Platform, Reference};
 use crate::manifest::Injection;
 
 /// Put the shim into an image, a bundle, a systemd unit or Kubernetes manifests
@@ -189,6 +189,7 @@ fn inject(target: &str, arguments: Arguments) -> Result<u8, Refusal> {
             },
             notices,
         )
+        .map_err(|error| image::placed(&read.reference, error))
     };
     let (first, checks) = if no_check {
         (Vec::new(), Value::Null)
@@ -213,6 +214,13 @@ fn destination(
     tag: Option<&str>,
     output: &Output,
 ) -> Result<Reference, Refusal> {
+    if let (Reference::Engine(name), None) = (source, &output.tag)
+        && name.familiar().parse::<Digest>().is_ok()
+    {
+        return Err(Refusal::fault(format_args!(
+            "{source}: an engine's own name for an image: name the result with -t DEST"
+        )));
+    }
     if output.in_place {
         return Ok(source.clone());
     }

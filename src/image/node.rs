@@ -2,13 +2,20 @@
 //! made to fill the memory of whoever looks into it.
 
 use std::cell::Cell;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::rc::Rc;
 
 use thiserror::Error;
 
 use super::tar;
-use crate::program::{Elf, Status};
+use crate::program::{Elf, ElfError, Head, Status};
+
+/// The most bytes of a text that is kept: scripts, the loader's lists.
+const LARGEST_TEXT: u64 = 1 << 20;
+
+/// The most bytes of a program or library that is looked into.
+pub(super) const LARGEST_PROGRAM: u64 = 1 << 30;
 
 /// The most bytes that the entries of all layers and what links lead to take: some
 /// 900,000 files. Layers with more are refused.
@@ -65,6 +72,62 @@ pub(super) enum Held {
     Text(Box<[u8]>),
     /// What it says of itself.
     Elf(Box<Result<Elf, &'static str>>),
+}
+
+impl Held {
+    /// What the file is, where that is held.
+    pub fn head(&self) -> Option<Head> {
+        match self {
+            Self::Elf(elf) => Some(Head::Elf(match elf.as_ref() {
+                Ok(elf) => Ok(elf.clone()),
+                Err(what) => Err(ElfError::Damaged(what)),
+            })),
+            Self::Link(_) | Self::Text(_) => None,
+        }
+    }
+
+    /// A copy of the file, where all of it is held.
+    pub fn copy(&self) -> Option<io::Result<File>> {
+        let copy = |text: &[u8]| {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(text)?;
+            file.rewind()?;
+            Ok(file)
+        };
+        match self {
+            Self::Text(text) => Some(copy(text)),
+            Self::Link(_) | Self::Elf(_) => None,
+        }
+    }
+}
+
+/// A file without a name that one program after the other is put into, to be
+/// looked at in any order.
+#[derive(Debug, Default)]
+pub(super) struct Scratch(Option<File>);
+
+impl Scratch {
+    /// The file, made where there is none yet.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    pub fn file(&mut self) -> io::Result<&mut File> {
+        let file = match self.0.take() {
+            Some(file) => file,
+            None => tempfile::tempfile()?,
+        };
+        Ok(self.0.insert(file))
+    }
+
+    fn fill(&mut self, head: &[u8], rest: &mut dyn Read) -> io::Result<&File> {
+        let file = self.file()?;
+        file.rewind()?;
+        file.write_all(head)?;
+        io::copy(rest, file)?;
+        let length = file.stream_position()?;
+        file.set_len(length)?;
+        Ok(file)
+    }
 }
 
 impl Node {
@@ -131,12 +194,39 @@ impl Budget {
         held.ok_or(TooMany)
     }
 
-    pub fn text(&self, text: Vec<u8>) -> Option<Rc<Held>> {
+    /// What is kept of the file `entry` with the content `data`: what it says of
+    /// itself where it is ELF, and all of a script, or of what is named.
+    pub fn keep(
+        &self,
+        entry: &tar::Entry,
+        is_named: bool,
+        data: &mut dyn Read,
+        scratch: &mut Scratch,
+    ) -> io::Result<Option<Rc<Held>>> {
+        let mut head = Vec::with_capacity(256);
+        data.take(256).read_to_end(&mut head)?;
+        if head.starts_with(b"\x7fELF") && entry.size <= LARGEST_PROGRAM {
+            let file = scratch.fill(&head, data)?;
+            let elf = match Elf::read(file) {
+                Ok(elf) => Ok(elf),
+                Err(ElfError::Damaged(what)) => Err(what),
+                Err(ElfError::Io(error)) => return Err(error),
+            };
+            return Ok(self.elf(elf));
+        }
+        if (is_named || head.starts_with(b"#!")) && entry.size <= LARGEST_TEXT {
+            data.read_to_end(&mut head)?;
+            return Ok(self.text(head));
+        }
+        Ok(None)
+    }
+
+    fn text(&self, text: Vec<u8>) -> Option<Rc<Held>> {
         let fits = take(&self.content, text.len() as u64 + OVERHEAD, MOST_CONTENT);
         fits.then(|| Rc::new(Held::Text(text.into())))
     }
 
-    pub fn elf(&self, elf: Result<Elf, &'static str>) -> Option<Rc<Held>> {
+    fn elf(&self, elf: Result<Elf, &'static str>) -> Option<Rc<Held>> {
         let named = elf.as_ref().map_or(0, Elf::named);
         let size = named + size_of::<Elf>() as u64 + OVERHEAD;
         let fits = take(&self.content, size, MOST_CONTENT);

@@ -19,6 +19,11 @@ use super::descriptor::Compression;
 )]
 pub struct Bomb;
 
+/// Content that is packed as some old archives are, by hand.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("it is packed by xz, which is not read here: unpack it first (xz --decompress)")]
+struct Xz;
+
 /// How far content may unpack before its ratio counts, in bytes.
 const HARMLESS: u64 = if cfg!(test) { 2 << 20 } else { 256 << 20 };
 
@@ -43,6 +48,7 @@ pub fn unpack<'a>(input: impl Read + 'a) -> io::Result<(Compression, Box<dyn Rea
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
             (Compression::Zstd, Box::new(Frames::new(input)))
         }
+        [0xfd, b'7', b'z', b'X'] => return Err(io::Error::new(io::ErrorKind::InvalidData, Xz)),
         _ => return Ok((Compression::Plain, Box::new(input))),
     };
     let unpacked = Guard {
@@ -198,6 +204,13 @@ mod tests {
                 assert_eq!(whole, compression == Compression::Plain, "{compression:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_packed_otherwise_is_named() {
+        let error = unpack(b"\xfd7zXZ\0".as_slice()).map(drop);
+        let error = error.expect_err("not read").to_string();
+        assert!(error.contains("xz --decompress"), "{error}");
     }
 
     #[test]

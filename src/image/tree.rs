@@ -11,24 +11,18 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::hash::BuildHasher;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::descriptor::Descriptor;
 use super::error::Error;
-use super::node::{Budget, Held, Node, What};
+use super::node::{Budget, Held, LARGEST_PROGRAM, Node, Scratch, What};
 use super::packing::unpack;
 use super::path::{join, normal, parts, split};
 use super::store::Source;
 use super::tar::{self, Reader, Stream};
-use crate::program::{Elf, ElfError, Files, Head, Status};
-
-/// The most bytes of a text that is kept: scripts, the loader's lists.
-const LARGEST_TEXT: u64 = 1 << 20;
-
-/// The most bytes of a program or library that is looked into.
-const LARGEST_PROGRAM: u64 = 1 << 30;
+use crate::program::{Files, Head, Status};
 
 /// The most bytes of a path: PATH_MAX, see limits.h(0p).
 const LONGEST_PATH: usize = 4096;
@@ -136,7 +130,7 @@ impl Tree {
                 true
             }
             Err(error) => {
-                *self.error.borrow_mut() = Some(error);
+                self.failed(error);
                 false
             }
         }
@@ -246,22 +240,8 @@ impl Tree {
         if !(is_executable || is_named || contains(b".so")) {
             return Ok(None);
         }
-        let mut head = Vec::with_capacity(256);
-        data.take(256).read_to_end(&mut head)?;
-        if head.starts_with(b"\x7fELF") && entry.size <= LARGEST_PROGRAM {
-            let file = scratch.fill(&head, data)?;
-            let elf = match Elf::read(file) {
-                Ok(elf) => Ok(elf),
-                Err(ElfError::Damaged(what)) => Err(what),
-                Err(ElfError::Io(error)) => return Err(error),
-            };
-            return Ok(self.budget.elf(elf));
-        }
-        if (is_named || head.starts_with(b"#!")) && entry.size <= LARGEST_TEXT {
-            data.read_to_end(&mut head)?;
-            return Ok(self.budget.text(head));
-        }
-        Ok(None)
+        scratch.file().map_err(|error| self.failed(other(error)))?;
+        self.budget.keep(entry, is_named, data, scratch)
     }
 
     /// What lies at `path`, which has no links in it: as the layers read so far
@@ -381,38 +361,10 @@ impl Tree {
     }
 }
 
-fn file_of(text: &[u8]) -> io::Result<File> {
-    let mut file = tempfile::tempfile()?;
-    file.write_all(text)?;
-    file.rewind()?;
-    Ok(file)
-}
-
 fn other(source: io::Error) -> Error {
     Error::File {
         path: std::env::temp_dir(),
         source,
-    }
-}
-
-/// A file without a name that one program after the other is put into, to be
-/// looked at in any order.
-#[derive(Default)]
-struct Scratch(Option<File>);
-
-impl Scratch {
-    fn fill(&mut self, head: &[u8], rest: &mut dyn Read) -> io::Result<&File> {
-        let file = match self.0.take() {
-            Some(file) => file,
-            None => tempfile::tempfile()?,
-        };
-        let file = self.0.insert(file);
-        file.rewind()?;
-        file.write_all(head)?;
-        io::copy(rest, file)?;
-        let length = file.stream_position()?;
-        file.set_len(length)?;
-        Ok(file)
     }
 }
 
@@ -423,24 +375,24 @@ impl Files for Tree {
 
     fn open(&self, path: &Path, deeper: bool) -> io::Result<File> {
         let found = self.find(path, deeper)?;
-        match (found.node.what, found.node.held.as_deref()) {
-            (What::Directory, _) => Err(io::ErrorKind::IsADirectory.into()),
-            (What::File, Some(Held::Text(text))) => {
-                file_of(text).map_err(|error| self.failed(other(error)))
+        match found.node.what {
+            What::File => {
+                let copy = match found.node.held.as_deref().and_then(Held::copy) {
+                    Some(copy) => copy.map_err(other),
+                    None => self.extract(&found),
+                };
+                copy.map_err(|error| self.failed(error))
             }
-            (What::File, _) => self.extract(&found).map_err(|error| self.failed(error)),
-            (What::Link | What::Other, _) => Err(io::ErrorKind::InvalidInput.into()),
+            What::Directory => Err(io::ErrorKind::IsADirectory.into()),
+            What::Link | What::Other => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
     fn head(&self, path: &Path, deeper: bool) -> io::Result<Head> {
         let found = self.find(path, deeper)?;
-        match found.node.held.as_deref() {
-            Some(Held::Elf(elf)) => Ok(match elf.as_ref() {
-                Ok(elf) => Head::Elf(Ok(elf.clone())),
-                Err(what) => Head::Elf(Err(ElfError::Damaged(what))),
-            }),
-            _ => Head::of(&self.open(path, deeper)?),
+        match found.node.held.as_deref().and_then(Held::head) {
+            Some(head) => Ok(head),
+            None => Head::of(&self.open(path, deeper)?),
         }
     }
 

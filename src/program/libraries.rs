@@ -110,6 +110,10 @@ impl<'a> Libraries<'a> {
             ..Closure::default()
         };
         let libc = Libc::of(program);
+        let loader = match &program.linkage {
+            Linkage::Dynamic(interpreter) => interpreter.file_name(),
+            _ => None,
+        };
         let mut pending = VecDeque::from([Pending {
             elf: Rc::new(program.clone()),
             // The loader takes the program's own directory, links resolved.
@@ -127,8 +131,8 @@ impl<'a> Libraries<'a> {
                 if closure.names.len() >= MOST_LIBRARIES || !closure.names.insert(name.clone()) {
                     continue;
                 }
-                // musl's own names are all the loader's, which is loaded already.
-                if libc == Some(Libc::Musl) && is_musl(name) {
+                // The loader is loaded already, and musl's own names are all its.
+                if Some(name.as_os_str()) == loader || libc == Some(Libc::Musl) && is_musl(name) {
                     continue;
                 }
                 let found = self.find(name, program, libc, &rpath, &runpath);

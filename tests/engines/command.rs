@@ -58,6 +58,12 @@ fn there_and_back(daemon: &Daemon) {
 
     let nothing = reuseport(daemon, &["eject", "docker-daemon:there:test", "-t", "x:y"]);
     assert_eq!(nothing.status, Some(1), "{}", nothing.stderr);
+    let id = format!("docker-daemon:{base}");
+    for more in [&[][..], &["--in-place"]] {
+        let unnamed = reuseport(daemon, &[&["inject", &id], more].concat());
+        assert_eq!(unnamed.status, Some(2), "{}", unnamed.stdout);
+        assert!(unnamed.stderr.contains("-t DEST"), "{}", unnamed.stderr);
+    }
     let nowhere = reuseport(daemon, &["inject", "docker-daemon:there:none"]);
     assert_eq!(nowhere.status, Some(2));
     assert!(nowhere.stderr.contains("there:test"), "{}", nowhere.stderr);
@@ -111,6 +117,38 @@ fn podman_to_a_layout_and_back() {
     }
 }
 
+/// Libraries lie behind links in most images.
+fn follows_libraries(daemon: &Daemon) {
+    fixture::import_linked(daemon);
+    let before = daemon.rest();
+    let linked = reuseport(daemon, &["check", "docker-daemon:linked:test"]);
+    let works = Outcome {
+        status: Some(0),
+        stdout: "docker-daemon:linked:test: works\n".to_owned(),
+        stderr: String::new(),
+    };
+    assert_eq!(linked, works);
+    let lacking = reuseport(daemon, &["check", "docker-daemon:lacking:test"]);
+    assert_eq!(lacking.status, Some(0), "{}", lacking.stderr);
+    let missing = "were not found: libm.so.6\n";
+    assert!(lacking.stdout.contains(missing), "{}", lacking.stdout);
+    assert_eq!(daemon.rest(), before);
+}
+
+#[test]
+fn docker_follows_libraries() {
+    if let Some(docker) = daemon::docker("docker_follows_libraries") {
+        follows_libraries(&docker);
+    }
+}
+
+#[test]
+fn podman_follows_libraries() {
+    if let Some(podman) = daemon::podman("podman_follows_libraries") {
+        follows_libraries(&podman);
+    }
+}
+
 /// An image whose program is not there is refused, and nothing is left of the look.
 #[test]
 fn docker_refuses_what_would_not_work() {
@@ -121,10 +159,12 @@ fn docker_refuses_what_would_not_work() {
     config["config"]["Entrypoint"] = serde_json::json!(["missing"]);
     fixture::load(&docker, "refused:test", config);
     let before = docker.rest();
+    let names = docker.engine().names();
     let refused = reuseport(&docker, &["inject", "docker-daemon:refused:test"]);
     assert_eq!(refused.status, Some(1), "{}", refused.stderr);
     assert_eq!(refused.stdout, "");
     assert_eq!(docker.rest(), before);
+    assert_eq!(docker.engine().names().ok(), names.ok());
     let forced = ["inject", "--force", "docker-daemon:refused:test"];
     assert_eq!(reuseport(&docker, &forced).status, Some(0));
 }

@@ -26,10 +26,9 @@ fn inject(engine: &Engine, from: &str, to: &str, ports: &str) -> Committed {
     if !ports.is_empty() {
         request.rules.set(Variable::Port, ports.into());
     }
-    let made = engine
-        .inject(&image, &request, &[], to, None)
-        .expect("a commit");
-    made.expect("no archive is needed")
+    let made = engine.inject(&image, &request, &[]).expect("a commit");
+    let made = made.expect("no archive is needed");
+    engine.name(made, to).expect("a name")
 }
 
 fn environment(image: &Inspected) -> Value {
@@ -129,8 +128,8 @@ fn docker_gives_no_base_back_that_something_was_built_on() {
     // The shim is in it, and cannot be taken out by a commit.
     let image = engine.image("built:on").expect("the image");
     let request = Request::default();
-    let made = engine.inject(&image, &request, &[], "built:twice", None);
-    assert_eq!(made.expect("an answer"), None);
+    let made = engine.inject(&image, &request, &[]);
+    assert!(made.expect("an answer").is_none());
     let made = engine.inject_by_archive("built:on", &image, &request, &[], "built:twice");
     let twice = made.expect("it is made");
     assert_eq!(twice.layers().len(), image.layers().len());
@@ -182,9 +181,12 @@ fn docker_says_what_its_commit_has_lost() {
         config: &config,
         layer: &layer.content,
         comment: "reuseport base=unknown",
-        name: "redis:lost",
     };
-    let made = engine.commit(&base, &change, None).expect("the commit");
+    let before = docker.rest();
+    drop(engine.commit(&base, &change).expect("the commit"));
+    assert_eq!(docker.rest(), before, "what has no name goes");
+    let made = engine.commit(&base, &change).expect("the commit");
+    let made = engine.name(made, "redis:lost").expect("a name");
     let shown: Vec<String> = made.losses.iter().map(ToString::to_string).collect();
     assert_eq!(shown, [r#"Config.MadeUp is lost: it was {"a":1}"#]);
     assert_eq!(engine.base(&made.image).expect("none"), Base::NotRecorded);

@@ -40,6 +40,36 @@ fn root() -> PathBuf {
     .clone()
 }
 
+/// As [`MAKE_ROOT`] has made it, but for one library: it lies behind a link, and the
+/// second time not even there.
+const MAKE_LINKED: &str = r#"
+set -e
+tar --extract --file "$1" --directory "$2"
+cd "$2"
+library=$(find . -name libm.so.6)
+mv "$library" "$library.0"
+ln -s libm.so.6.0 "$library"
+tar --create --file linked.tar --exclude "*.tar" .
+rm "$library.0"
+tar --create --file lacking.tar --exclude "*.tar" .
+"#;
+
+/// Imports two images of Redis: of `linked:test` a library lies behind a link, of
+/// `lacking:test` that link leads nowhere.
+pub fn import_linked(daemon: &Daemon) {
+    let directory = tempfile::tempdir().expect("a folder");
+    let script = ["-c", MAKE_LINKED, "sh"];
+    let mut make = crate::support::command("sh");
+    output(make.args(script).arg(root()).arg(directory.path()));
+    for name in ["linked", "lacking"] {
+        let archive = directory.path().join(format!("{name}.tar"));
+        let archive = archive.to_str().expect("UTF-8");
+        let command = "CMD [\"/usr/bin/redis-server\"]";
+        let name = format!("{name}:test");
+        daemon.ask(&["import", "--change", command, archive, &name]);
+    }
+}
+
 /// A config with what commits and other tools are known to lose. It runs Redis, as
 /// a user would have it run: no shim, no option for sharing.
 pub fn config() -> Value {

@@ -91,6 +91,32 @@ fn an_old_docker_archive_goes_there_and_back() {
 }
 
 #[test]
+fn a_name_in_a_docker_archive_always_has_a_tag() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let archive = directory.path().join("x.tar");
+    old_archive(&archive, &[("app:1", &["a"])]);
+    let source = format!("docker-archive:{}:app:1", archive.display());
+    let printed = attempt(&["inject", "--no-check", &source, "-t", "new"]);
+    let latest = format!("docker-archive:{}:new:latest ", archive.display());
+    assert!(printed.stdout.starts_with(&latest), "{printed:?}");
+    let list = output(
+        command("tar")
+            .args(["--extract", "--to-stdout", "--file"])
+            .arg(&archive)
+            .arg("manifest.json"),
+    );
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    // docker load stops at a name without one.
+    assert_eq!(list[1]["RepoTags"], json!(["new:latest"]));
+    let before = fs::read(&archive).expect("readable");
+    let digest = format!("new@{}", Digest::of(b""));
+    let outcome = attempt(&["inject", "--no-check", &source, "-t", &digest]);
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
+    assert!(outcome.stderr.contains("give a tag instead"), "{outcome:?}");
+    assert!(fs::read(&archive).expect("readable") == before);
+}
+
+#[test]
 fn an_archive_that_is_packed_as_a_whole_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let plain = directory.path().join("plain.tar");

@@ -8,6 +8,7 @@ use reuseport::image::descriptor::Compression;
 use serde_json::{Value, json};
 
 use crate::build::{Image, Layer, attempt, inject, oci, program, server, with_libraries};
+use crate::support::{compile, reuseport, run};
 
 /// The verdict, the path of the program that is judged, and how many layers were
 /// read, or the first finding's code where there is no program.
@@ -51,6 +52,33 @@ fn no_layer_is_read_below_the_last_one_needed() {
     assert_eq!(check(layout, &split), found("works", "/srv/server", 2));
     let gone = Image::new(server()).layer(Layer::default().file("srv/.wh.server", 0o644, ""));
     assert_eq!(check(layout, &gone), found("fails", "not-found", 1));
+}
+
+#[test]
+fn the_loader_is_no_library_that_must_be_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let loader = "opt/ld-linux-x86-64.so.2";
+    let flag = format!("-Wl,--dynamic-linker=/{loader}");
+    let program = compile("gcc", "probe/probe.c", &["-pthread", &flag]);
+    let read = |path: &Path| fs::read(path).expect("readable");
+    let libc = Path::new("/lib/x86_64-linux-gnu/libc.so.6");
+    let layer = Layer::default()
+        .file("srv/server", 0o755, read(&program))
+        .file("lib/x86_64-linux-gnu/libc.so.6", 0o755, read(libc));
+    let image = |layer| Image::new(Layer::default()).layer(layer);
+    // libc names the loader among its libraries, and the loader is not where
+    // libraries are: it is loaded when libc is.
+    let there = image(layer.clone().file(
+        loader,
+        0o755,
+        read(Path::new("/lib64/ld-linux-x86-64.so.2")),
+    ));
+    assert_eq!(
+        check(directory.path(), &there),
+        found("works", "/srv/server", 1)
+    );
+    let missing = check(directory.path(), &image(layer));
+    assert_eq!(missing, found("fails", "/srv/server", 2));
 }
 
 #[test]
@@ -255,6 +283,39 @@ fn a_user_decides_what_the_set_id_bit_means() {
         let (found, ..) = check(layout, &runs(Image::new(layer.clone()), config));
         assert_eq!(found, verdict, "{user}");
     }
+}
+
+#[test]
+fn a_preload_of_the_images_own_is_noted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path();
+    let config = json!({"Entrypoint": ["/srv/server"], "Env": ["LD_PRELOAD=/a.so"]});
+    runs(Image::new(server()), config).tag(layout, "own");
+    let outcome = attempt(&["check", &oci(layout, "own")]);
+    assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    for words in ["LD_PRELOAD is set already", "a CDI device's LD_PRELOAD"] {
+        assert!(outcome.stdout.contains(words), "{outcome:?}");
+    }
+    // Ours alone is none.
+    Image::new(server()).tag(layout, "none");
+    inject(&oci(layout, "none"), &[]);
+    let outcome = attempt(&["check", &oci(layout, "none-reuseport")]);
+    assert!(!outcome.stdout.contains("LD_PRELOAD"), "{outcome:?}");
+}
+
+#[test]
+fn a_place_for_temporary_files_that_is_none_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    Image::new(server()).tag(directory.path(), "x");
+    let target = oci(directory.path(), "x");
+    let mut command = reuseport();
+    command.env("TMPDIR", "/nonexistent");
+    let outcome = run(command.args(["inject", &target]));
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("/nonexistent: No such"),
+        "{outcome:?}"
+    );
 }
 
 #[test]

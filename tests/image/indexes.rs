@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use reuseport::image::descriptor::media_type;
+use reuseport::image::descriptor::{Family, media_type};
 use serde_json::{Value, json};
 
 use crate::build::{
@@ -95,6 +95,31 @@ fn every_platform_gets_its_own_shim_and_comes_back() {
     let outcome = attempt(&["eject", &target, "--in-place"]);
     assert!(outcome.stderr.contains("is not there"), "{outcome:?}");
     validate(&target);
+}
+
+#[test]
+fn a_list_of_dockers_comes_back_though_it_records_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path();
+    let children = ["amd64", "arm64"].map(|architecture| {
+        let layer = Layer::default().file("a", 0o644, architecture);
+        let mut image = Image::new(layer).platform("linux", architecture);
+        image.family = Family::Docker;
+        let mut child = image.put(layout);
+        child["platform"] = json!({"architecture": architecture, "os": "linux"});
+        child
+    });
+    let list = media_type::DOCKER_INDEX;
+    let top = json!({"schemaVersion": 2, "mediaType": list, "manifests": children});
+    let top = blob(layout, list, top.to_string().as_bytes());
+    let original = name(layout, "v1", top);
+    let new = read(layout, &inject(&oci(layout, "v1"), &[]));
+    assert_eq!(new["mediaType"], list);
+    assert_eq!(new["annotations"], Value::Null);
+    let outcome = attempt(&["eject", &oci(layout, "v1-reuseport")]);
+    assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    assert!(outcome.stdout.contains(&original), "{outcome:?}");
+    assert!(outcome.stderr.contains("a list of Docker's"), "{outcome:?}");
 }
 
 #[test]

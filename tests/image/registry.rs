@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use reuseport::image::{Compression, Family};
+use serde_json::Value;
 
 use crate::build::{Image, Layer, index, name, oci, server, validate};
 use crate::distribution::Distribution;
@@ -35,20 +36,29 @@ fn shape(layer: Layer, compression: Compression, architecture: &str) -> Image {
     image
 }
 
-/// What the image's server says of a bind, run by `runner` in the directory that
-/// umoci has unpacked.
-fn bind(bundle: &Path, runner: &[&str], environment: &[&str]) -> String {
+/// What the server of the image that umoci has unpacked into `bundle` says of a
+/// bind, under qemu for `machine`, with the variables of ours that it is to have.
+fn bind(bundle: &Path, machine: &str, variables: &[&str]) -> String {
     let root = bundle.join("rootfs");
-    let (first, rest) = runner.split_first().expect("a runner");
-    let mut run = command(first);
-    run.args(rest).arg(&root);
-    for variable in environment {
+    let mut run = command(format!("qemu-{machine}-static"));
+    run.arg("-L").arg(&root);
+    for variable in variables {
         run.args(["-E", variable]);
     }
     output(
         run.arg(root.join("srv/server"))
             .args(["bind", "tcp", "127.0.0.1", "0"]),
     )
+}
+
+/// The variables of the bundle that are ours.
+fn ours(bundle: &Path) -> Vec<String> {
+    let config = fs::read_to_string(bundle.join("config.json")).expect("a config");
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    let all = config["process"]["env"].as_array().expect("a list").iter();
+    let all = all.filter_map(Value::as_str).map(str::to_owned);
+    all.filter(|one| one.contains("REUSEPORT") || one.contains("LD_PRELOAD"))
+        .collect()
 }
 
 #[test]
@@ -79,39 +89,41 @@ fn two_platforms_are_pulled_unpacked_and_run() {
     validate(&new);
 
     let pulled = registry.place("pulled");
-    for architecture in ["amd64", "arm64"] {
-        let skopeo = run(command("skopeo")
-            .args(["--insecure-policy", "--override-arch", architecture, "copy"])
-            .args(["--quiet", "--src-tls-verify=false", &new])
-            .arg(oci(&pulled, architecture)));
-        assert_eq!(skopeo.status, Some(0), "{}", skopeo.stderr);
-    }
-    let unpack = |architecture: &str| {
+    for (architecture, machine) in [("amd64", "x86_64"), ("arm64", "aarch64")] {
+        // umoci knows no zstd: skopeo unpacks it.
+        let files = format!("dir:{}", registry.place(architecture).display());
+        let layout = oci(&pulled, architecture);
+        let skopeo = |more: &[&str], from: &str, to: &str| {
+            let outcome = run(command("skopeo")
+                .args(["--insecure-policy", "--override-arch", architecture, "copy"])
+                .args(["--quiet", "--src-tls-verify=false", from, to])
+                .args(more));
+            assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+        };
+        skopeo(&["--dest-decompress"], &new, &files);
+        skopeo(&[], &files, &layout);
         let bundle = registry.place(&format!("bundle-{architecture}"));
         let image = format!("{}:{architecture}", pulled.display());
-        let outcome = run(command("umoci")
+        let umoci = run(command("umoci")
             .args(["unpack", "--rootless", "--image", &image])
             .arg(&bundle));
-        assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
-        let config = fs::read_to_string(bundle.join("config.json")).expect("a config");
-        assert!(config.contains("LD_PRELOAD=/.reuseport/libreuseport.so"));
-        bundle
-    };
-    // umoci knows no zstd; the runs of amd64 are those of the engines.
-    let bundle = unpack("arm64");
-    let qemu = ["qemu-aarch64-static", "-L"];
-    let set = [
-        "LD_PRELOAD=/.reuseport/libreuseport.so",
-        "LIBREUSEPORT_PORT=0",
-    ];
-    // qemu has no answer about the device.
-    let plain = bind(&bundle, &qemu, &[]);
-    assert!(plain.starts_with("ok reuseport=0 reuseaddr=0 "), "{plain}");
-    let shared = bind(&bundle, &qemu, &set);
-    assert!(
-        shared.starts_with("ok reuseport=1 reuseaddr=0 "),
-        "{shared}"
-    );
+        assert_eq!(umoci.status, Some(0), "{}", umoci.stderr);
+
+        // qemu has no answer about the device.
+        let plain = bind(&bundle, machine, &[]);
+        assert!(plain.starts_with("ok reuseport=0 reuseaddr=0 "), "{plain}");
+        let ours = ours(&bundle);
+        let set = [
+            "LD_PRELOAD=/.reuseport/libreuseport.so",
+            "LIBREUSEPORT_PORT=0",
+        ];
+        assert_eq!(ours, set);
+        let shared = bind(&bundle, machine, &set);
+        assert!(
+            shared.starts_with("ok reuseport=1 reuseaddr=0 "),
+            "{shared}"
+        );
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use reuseport::image::Item;
+use reuseport::image::{Descriptor, Digest, Item};
+use serde_json::Value;
 
 use crate::distribution::Distribution;
 use crate::image::{Image, repository};
@@ -87,6 +88,77 @@ fn a_directory_goes_into_a_registry_and_a_registry_into_a_directory() {
     let up = format!("docker://{host}/up:v1");
     let printed = output(reuseport().args(["inject", "--no-check", "-t", &up, &directory]));
     assert_eq!(printed, format!("{host}/up@{}\n", new.descriptor.digest()));
+}
+
+/// What a registry takes no more, but still gives: a manifest of schema 1, put among
+/// its files.
+fn seed_schema1(registry: &Distribution, name: &str) {
+    let manifest = r#"{"schemaVersion": 1, "name": "old", "tag": "v1", "fsLayers": [], "history": [],
+   "signatures": [{"header": {"alg": "ES256"}, "signature": "x", "protected": "y"}]}"#;
+    let digest = Digest::of(manifest.as_bytes());
+    let (all, hex) = (registry.place("data/docker/registry/v2"), digest.hex());
+    let manifests = all.join("repositories").join(name).join("_manifests");
+    for (directory, file, content) in [
+        (
+            all.join("blobs/sha256").join(&hex[..2]).join(hex),
+            "data",
+            manifest,
+        ),
+        (
+            manifests.join("revisions/sha256").join(hex),
+            "link",
+            &digest.to_string(),
+        ),
+        (
+            manifests.join("tags/v1/current"),
+            "link",
+            &digest.to_string(),
+        ),
+    ] {
+        fs::create_dir_all(&directory).expect("a folder");
+        fs::write(directory.join(file), content).expect("a file");
+    }
+}
+
+#[test]
+fn images_that_are_not_for_us_are_named() {
+    let registry = Distribution::open();
+    let host = registry.host();
+    seed_schema1(&registry, "old");
+    let image = Image::new(3);
+    let encrypted = repository(&host, "encrypted");
+    image.push(&encrypted, "plain");
+    let mut tree: Value = serde_json::from_slice(&image.manifest.bytes).expect("JSON");
+    tree["layers"][1]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".into();
+    let bytes = tree.to_string().into_bytes();
+    let descriptor = Descriptor::of(image.manifest.descriptor.media_type(), &bytes);
+    let put = encrypted.put_manifest("v1", &Item { descriptor, bytes });
+    put.expect("the registry takes it");
+    for (name, words) in [("old", "schema 1"), ("encrypted", "the layer is encrypted")] {
+        let source = format!("docker://{host}/{name}:v1");
+        for command in ["inject", "check"] {
+            let mut reuseport = reuseport();
+            reuseport.args([command, &source]);
+            if command == "inject" {
+                reuseport.args(["--no-check", "-t", "new"]);
+            }
+            let outcome = run(&mut reuseport);
+            assert_eq!(outcome.status, Some(2), "{outcome:?}");
+            let said = outcome.stderr + &outcome.stdout;
+            assert!(said.contains(words), "{said}");
+            assert!(said.contains(&format!("{host}/{name}:v1")), "{said}");
+        }
+        let new = repository(&host, name).resolve("new");
+        assert_eq!(new.expect("an answer"), None);
+    }
+}
+
+#[test]
+fn a_word_is_a_tag_in_the_same_repository() {
+    let registry = Distribution::open();
+    let (_, new) = inject(&registry, &Image::new(4), &["-t", "new"]);
+    let base = repository(&registry.host(), "base");
+    assert_eq!(base.manifest("new").expect("the image"), new);
 }
 
 #[test]

@@ -144,6 +144,13 @@ fn a_mount_asks_for_both_repositories_and_is_content_with_one() {
         assert!(lines[1].contains(both), "{lines:?}");
         assert_eq!(lines.len(), if lenient { 3 } else { 4 }, "{lines:?}");
     }
+    let server = token_registry(|_| true);
+    let app = client(Options::default()).repository(&server.host(), "app");
+    let app = app.expect("a repository");
+    let digest = reuseport::image::Digest::of(b"");
+    app.mount(&digest, &app).expect("an answer");
+    let lines = server.lines();
+    assert_eq!(lines[1].matches("scope=").count(), 1, "{lines:?}");
 }
 
 #[test]

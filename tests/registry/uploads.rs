@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reuseport::image::registry::{Mount, Options, RegistryDestination};
-use reuseport::image::{Destination, StoreId};
+use reuseport::image::{Descriptor, Destination, StoreId};
 
 use crate::image::{Image, client, repository, says};
 use crate::server::{Reply, Server};
@@ -221,30 +221,62 @@ fn a_store_copies_what_cannot_be_mounted_before_it_names_the_image() {
     assert_eq!(last.line(), "PUT /v2/app/manifests/v1");
 }
 
+/// The requests by which a store puts a blob and the manifest that names it, but for
+/// the question what the tag is; `first` answers to the first of them.
+fn put_one(
+    image: &Image,
+    blob: &(Descriptor, Vec<u8>),
+    is_tag_there: bool,
+    first: Reply,
+) -> Vec<String> {
+    let digest = image.manifest.descriptor.digest().to_string();
+    let server = Server::start(move |asked| match asked.method.as_str() {
+        "HEAD" if asked.target.contains("/blobs/") => first.clone(),
+        "HEAD" if is_tag_there => Reply::new(200).with("Docker-Content-Digest", &digest),
+        "HEAD" => Reply::new(404),
+        "POST" if asked.target.contains("mount=") => first.clone(),
+        "POST" => Reply::new(202).with("Location", "one"),
+        _ => Reply::new(201),
+    });
+    let client = client(Options::default());
+    let name = format!("{}/app:v1", server.host()).parse().expect("a name");
+    let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
+    let (descriptor, bytes) = blob;
+    let put = destination.put(descriptor, &mut bytes.as_slice());
+    put.expect("it is on its way");
+    let finished = Box::new(destination).finish(&image.manifest);
+    assert_eq!(finished.expect("the image is there").tag(), Some("v1"));
+    let mut lines = server.lines();
+    lines.retain(|line| line != "HEAD /v2/app/manifests/v1");
+    lines
+}
+
 #[test]
 fn a_store_sends_nothing_that_is_there() {
     let image = Image::new(1);
-    for is_tag_there in [false, true] {
-        let digest = image.manifest.descriptor.digest().to_string();
-        let server = Server::start(move |asked| match asked.method.as_str() {
-            "HEAD" if asked.target.contains("/manifests/") && !is_tag_there => Reply::new(404),
-            "HEAD" => Reply::new(200).with("Docker-Content-Digest", &digest),
-            _ => Reply::new(201),
-        });
-        let client = client(Options::default());
-        let name = format!("{}/app:v1", server.host()).parse().expect("a name");
-        let mut destination = RegistryDestination::open(&client, &name).expect("a destination");
-        let (config, bytes) = &image.config;
-        let put = destination.put(config, &mut bytes.as_slice());
-        put.expect("it is on its way");
-        let finished = Box::new(destination).finish(&image.manifest);
-        assert_eq!(finished.expect("the image is there").tag(), Some("v1"));
-        let lines = server.lines();
-        let written = lines.iter().filter(|line| !line.starts_with("HEAD"));
-        let written: Vec<&str> = written.map(String::as_str).collect();
-        let put = ["PUT /v2/app/manifests/v1"];
-        assert_eq!(written, if is_tag_there { &[][..] } else { &put[..] });
-    }
+    let name = || "PUT /v2/app/manifests/v1".to_owned();
+    let send = |digest: &str| format!("PUT /v2/app/blobs/uploads/one?digest={digest}");
+    // A config that is not there is sent with no further question.
+    let config = &image.config;
+    let digest = config.0.digest().to_string().replace(':', "%3A");
+    let ask = format!("POST /v2/app/blobs/uploads/?mount={digest}&from=app");
+    let there = || Reply::new(201);
+    let asked = [ask.clone(), name()];
+    assert_eq!(put_one(&image, config, true, there()), asked[..1]);
+    assert_eq!(put_one(&image, config, false, there()), asked);
+    let begun = Reply::new(202).with("Location", "one");
+    let all = [ask, send(&digest), name()];
+    assert_eq!(put_one(&image, config, false, begun), all);
+    // Of a layer that is there not even a link is written.
+    let layer = &image.layers[0];
+    let digest = layer.0.digest().to_string();
+    let ask = format!("HEAD /v2/app/blobs/{digest}");
+    let asked = [ask.clone(), name()];
+    assert_eq!(put_one(&image, layer, true, Reply::new(200)), asked[..1]);
+    assert_eq!(put_one(&image, layer, false, Reply::new(200)), asked);
+    let start = "POST /v2/app/blobs/uploads/".to_owned();
+    let all = [ask, start, send(&digest.replace(':', "%3A")), name()];
+    assert_eq!(put_one(&image, layer, false, Reply::new(404)), all);
 }
 
 #[test]

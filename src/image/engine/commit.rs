@@ -26,8 +26,16 @@ pub struct Change<'a> {
     pub layer: &'a [u8],
     /// The comment of the entry in the history.
     pub comment: &'a str,
-    /// The name of the result.
-    pub name: &'a str,
+}
+
+/// An image that was made, and that goes when this is dropped, unless it has been
+/// given a name: see [`Engine::name`].
+#[derive(Debug)]
+pub struct Unnamed {
+    image: Inspected,
+    /// In what it differs from what was meant.
+    losses: Vec<Loss>,
+    pending: Leftover,
 }
 
 /// An image that was made.
@@ -78,30 +86,19 @@ impl Engine {
     }
 
     /// Makes an image of `base` and `change`: `POST /containers/create`,
-    /// `PUT /containers/ID/archive`, `POST /commit`. Its name is given only to an
-    /// image that holds the layer. What else the engine did not take over is named in
-    /// the result. A `container` of the base that is there already is used.
+    /// `PUT /containers/ID/archive`, `POST /commit`. What the engine did not take over
+    /// is named in the result.
     ///
     /// # Errors
     /// The engine refuses, or the layer is lost. The engine is as it was then.
-    pub fn commit(
-        &self,
-        base: &Inspected,
-        change: &Change,
-        container: Option<Container>,
-    ) -> Result<Committed, EngineError> {
-        // One of another image goes now: that image may be about to lose its name,
-        // and can be removed only where no container is left of it.
-        let container = match container.filter(|container| container.is_of(base)) {
-            Some(container) => container,
-            None => Container::create(self, base)?,
-        };
+    pub fn commit(&self, base: &Inspected, change: &Change) -> Result<Unnamed, EngineError> {
+        let container = Container::create(self, base)?;
         container.write(change.layer)?;
         // Until it has been looked at, the image has a name by which a later run
         // finds it if this one is killed.
         let tag = leftover::name();
-        let pending = format!("{PENDING}:{tag}");
-        let pending_tag = Leftover::tag(&self.client, &self.version, &pending);
+        let name = format!("{PENDING}:{tag}");
+        let pending = Leftover::tag(&self.client, &self.version, &name);
         let call = Call::new(Method::POST, self.path("/commit"))
             .with("container", container.name())
             .with("repo", PENDING)
@@ -112,7 +109,7 @@ impl Engine {
             .with("pause", "0");
         self.client.json(&call, Content::Json(change.config))?;
         container.remove()?;
-        let image = self.image(&pending)?;
+        let image = self.image(&name)?;
         let (below, all) = (base.layers(), image.layers());
         if all.len() != below.len() + 1 || !all.starts_with(&below) {
             return Err(EngineError::LayerLost {
@@ -135,10 +132,24 @@ impl Engine {
                 is: comment.clone(),
             });
         }
-        self.replace(&image.id, change.name)?;
-        pending_tag.remove()?;
-        let image = self.image(change.name)?;
-        Ok(Committed { image, losses })
+        Ok(Unnamed {
+            image,
+            losses,
+            pending,
+        })
+    }
+
+    /// Gives `unnamed` the name `name`: see [`Engine::replace`].
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub fn name(&self, unnamed: Unnamed, name: &str) -> Result<Committed, EngineError> {
+        self.replace(&unnamed.image.id, name)?;
+        unnamed.pending.remove()?;
+        Ok(Committed {
+            image: self.image(name)?,
+            losses: unnamed.losses,
+        })
     }
 
     /// Gives the name `name` to the image `id`. The image that had it goes where it

@@ -13,15 +13,12 @@ use super::client::{Call, Content};
 use super::error::EngineError;
 use super::leftover::{self, Leftover};
 use super::{Engine, Inspected};
-use crate::image::digest::Digest;
 
 /// A stopped container. It is removed when this is dropped, and where a signal ends
 /// the process.
 #[derive(Debug)]
 pub struct Container {
     engine: Engine,
-    /// The image that it was made from.
-    image: Digest,
     name: String,
     leftover: Leftover,
 }
@@ -53,14 +50,9 @@ impl Container {
         engine.client.json(&call, Content::Json(&body))?;
         Ok(Self {
             engine: engine.clone(),
-            image: image.id.clone(),
             name,
             leftover,
         })
-    }
-
-    pub(super) fn is_of(&self, image: &Inspected) -> bool {
-        self.image == image.id
     }
 
     pub(super) fn name(&self) -> &str {
@@ -193,6 +185,7 @@ fn mode(go: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::digest::Digest;
 
     #[test]
     fn modes_are_those_of_stat() {

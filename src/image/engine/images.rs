@@ -1,5 +1,7 @@
 //! The images that an engine has.
 
+use std::sync::PoisonError;
+
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
@@ -176,6 +178,14 @@ impl Engine {
     /// # Errors
     /// The engine does not say.
     pub fn history(&self, image: &Inspected) -> Result<Vec<Value>, EngineError> {
+        let known = || {
+            self.histories
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(history) = known().get(&image.id) {
+            return Ok(history.clone());
+        }
         let path = self.path(&format!("/images/{}/history", image.id));
         let answer = self
             .client
@@ -192,7 +202,9 @@ impl Engine {
             }
             Value::Object(made)
         };
-        Ok(entries.into_iter().rev().map(entry).collect())
+        let history: Vec<Value> = entries.into_iter().rev().map(entry).collect();
+        known().insert(image.id.clone(), history.clone());
+        Ok(history)
     }
 
     /// The image that `image` was made from, by the comment of its newest entry in

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::commit::is_same;
 use super::images::Base;
-use super::{Change, Committed, Container, Engine, EngineError, Inspected, Kind};
+use super::{Change, Engine, EngineError, Inspected, Kind, Unnamed};
 use crate::image::descriptor::{Compression, Descriptor, Family, media_type};
 use crate::image::edit::{self, Image};
 use crate::image::error::Error;
@@ -81,11 +81,9 @@ impl Engine {
         Image::new(document(manifest)?, document(config)?).map_err(|error| malformed(image, &error))
     }
 
-    /// Puts the shim into `image`, the result being called `name`: `first` are the
-    /// libraries that the loader must see before it. Where the shim is in it
-    /// already, it is put into what was there before, so that it is there once.
-    ///
-    /// A `container` that the check has read files from is used again.
+    /// Makes an image of `image` with the shim put in: `first` are the libraries that
+    /// the loader must see before it. Where the shim is in it already, it is put into
+    /// what was there before, so that it is there once.
     ///
     /// None where the image has to be saved, edited and loaded: in Podman; and where
     /// a shim is in it that cannot be had out otherwise.
@@ -97,9 +95,7 @@ impl Engine {
         image: &Inspected,
         request: &Request,
         first: &[OsString],
-        name: &str,
-        container: Option<Container>,
-    ) -> Result<Option<Committed>, Error> {
+    ) -> Result<Option<Unnamed>, Error> {
         if self.kind() != Kind::Docker {
             return Ok(None);
         }
@@ -124,9 +120,8 @@ impl Engine {
             config: &tree["config"],
             layer: &layer.content,
             comment: &comment,
-            name,
         };
-        Ok(Some(self.commit(&base, &change, container)?))
+        Ok(Some(self.commit(&base, &change)?))
     }
 
     /// What inject would make of `image`, as far as the engine shows it.

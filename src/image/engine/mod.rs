@@ -21,10 +21,14 @@ mod load;
 mod socket;
 mod tls;
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
 use ureq::http::Method;
 
 pub use address::{Address, BadAddress};
-pub use commit::{Change, Committed, Loss};
+pub use commit::{Change, Committed, Loss, Unnamed};
 pub use container::{Container, Stat};
 pub use error::{Attempt, EngineError};
 pub use files::EngineFiles;
@@ -36,6 +40,7 @@ pub use tls::{BadCertificates, Tls};
 
 use client::{Call, Client, Content};
 
+use super::digest::Digest;
 use super::progress::Progress;
 
 /// The newest version of Docker's API that is spoken here. An older engine is
@@ -55,6 +60,8 @@ pub struct Engine {
     release: String,
     /// Who is told of long copies.
     progress: Progress,
+    /// What was said of images, which stay what they are.
+    histories: Arc<Mutex<HashMap<Digest, Vec<Value>>>>,
 }
 
 /// The makes of engines.
@@ -131,6 +138,7 @@ impl Engine {
             libpod: format!("/v{}/libpod", libpod.unwrap_or("4.0.0")),
             release: release.to_owned(),
             progress: Progress::default(),
+            histories: Arc::default(),
         })
     }
 

@@ -160,6 +160,11 @@ fn read_manifest(reference: &str, answer: Answer) -> Result<Item, Fault> {
         std::io::ErrorKind::FileTooLarge => too_large(),
         _ => Fault::ManifestCutOff,
     })?;
+    let judged = judge(content_type.as_deref(), &bytes);
+    // The digest of one is that of a part of it alone.
+    if let Err(Fault::Schema1) = judged {
+        return Err(Fault::Schema1);
+    }
     // By its digest, it is what was asked for. By a tag, the registry's word
     // shows what was damaged on the way.
     let wanted: Option<Digest> = reference.parse().ok();
@@ -172,7 +177,7 @@ fn read_manifest(reference: &str, answer: Answer) -> Result<Item, Fault> {
             got: Digest::of(&bytes).to_string(),
         });
     }
-    let media_type = judge(content_type.as_deref(), &bytes)?;
+    let media_type = judged?;
     // By the digest that names it, whatever its algorithm.
     let digest = reference.parse().unwrap_or_else(|_| Digest::of(&bytes));
     let descriptor = Descriptor::new(&media_type, digest, bytes.len() as u64);

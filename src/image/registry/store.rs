@@ -10,7 +10,8 @@ use super::upload::{Mount, is_small};
 use crate::image::digest::Verifier;
 use crate::image::progress::Progress;
 use crate::image::{
-    Descriptor, Destination, Digest, Error as ImageError, Item, Name, Reference, Source, StoreId,
+    Descriptor, Destination, Digest, Error as ImageError, Item, Kind, Name, Reference, Source,
+    StoreId,
 };
 
 /// An image in a registry, to be read.
@@ -180,12 +181,19 @@ impl Destination for RegistryDestination {
         let (target, blob) = (self.repository.clone(), blob.clone());
         self.look();
         self.crew.give(move || {
-            // The shim's layer is the same in every image, and a second run gives
-            // the same config: to ask costs a registry less than to take it.
-            if target.has_blob(blob.digest())? {
+            // The shim's layer is the same in every image: to ask for it costs a
+            // registry nothing. A config is new, as a rule: one request tells, and
+            // begins its upload.
+            let mut session = None;
+            if blob.kind() == Kind::Config {
+                match target.mount(blob.digest(), &target)? {
+                    Mount::Done => return Ok(()),
+                    Mount::Refused(begun) => session = begun,
+                }
+            } else if target.has_blob(blob.digest())? {
                 return Ok(());
             }
-            target.push(&blob, &mut bytes.as_slice(), None)
+            target.push(&blob, &mut bytes.as_slice(), session)
         });
         Ok(())
     }

@@ -35,9 +35,10 @@ pub enum Mount {
 }
 
 impl Repository {
-    /// Takes a blob over from another repository of the same registry. `from` is
-    /// always said, since Quay refuses otherwise; the token, where there is one,
-    /// is for both.
+    /// Takes a blob over from a repository of the same registry: another one, or
+    /// this one, where one request tells whether it is there, and begins the upload
+    /// where it is not. `from` is always said, since Quay refuses otherwise; the
+    /// token, where there is one, is for both.
     ///
     /// # Errors
     /// The registry gives no answer. That it refuses is none.
@@ -50,10 +51,12 @@ impl Repository {
             let digest = encode(&digest.to_string());
             let path = format!("blobs/uploads/?mount={digest}&from={source}");
             let mut ask = self.ask(MOUNT, Method::POST, &path, true)?;
-            ask.access.push(Access {
-                repository: from.name().to_owned(),
-                push: false,
-            });
+            if from.name() != self.name() {
+                ask.access.push(Access {
+                    repository: from.name().to_owned(),
+                    push: false,
+                });
+            }
             let answer = match self.send(&ask) {
                 // With the rights to this one alone it is sent.
                 Err(Fault::Unauthorized { .. } | Fault::Denied { .. }) => {

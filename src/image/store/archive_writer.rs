@@ -17,7 +17,7 @@ use super::super::descriptor::{Descriptor, Kind};
 use super::super::digest::{Digest, Verifier};
 use super::super::error::Error;
 use super::super::json::Document;
-use super::super::reference::Reference;
+use super::super::reference::{Name, Reference};
 use super::super::tar;
 use super::archive::Archive;
 use super::directory::{Files, sync};
@@ -51,11 +51,21 @@ impl ArchiveWriter {
         else {
             unreachable!("opened for an archive");
         };
+        let mut reference = reference.clone();
+        if let Reference::DockerArchive {
+            name: Some(name), ..
+        } = &mut reference
+        {
+            complete(name).ok_or_else(|| Error::Unsupported {
+                reference: Box::new(reference.clone()),
+                what: "a digest cannot be written to: give a tag instead",
+            })?;
+        }
         // What a link leads to is replaced, and not the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let old = if path.exists() {
             let old = Archive::open(&path)?;
-            match reference {
+            match &reference {
                 Reference::OciArchive { .. } => drop(read_index(&old)?),
                 _ => drop(saved(&old)?),
             }
@@ -75,7 +85,7 @@ impl ArchiveWriter {
         }
         Ok(Self {
             path,
-            reference: reference.clone(),
+            reference,
             old,
             new,
             written: BTreeSet::new(),
@@ -185,10 +195,7 @@ impl ArchiveWriter {
         let layers = tree["layers"].as_array().into_iter().flatten();
         let new = Saved {
             config: blob(&tree["config"])?,
-            tags: name
-                .iter()
-                .map(super::super::reference::Name::familiar)
-                .collect(),
+            tags: name.iter().map(Name::familiar).collect(),
             layers: layers.map(blob).collect::<Result<_, _>>()?,
         };
         let mut all = match &self.old {
@@ -248,6 +255,14 @@ impl ArchiveWriter {
         });
         is_docker && !listed && others.count() > 0
     }
+}
+
+/// Gives `name` the tag that it means: `docker load` takes none without. None where
+/// it is a digest.
+fn complete(name: &mut Name) -> Option<()> {
+    let tag = name.tag_or_latest().filter(|_| name.digest.is_none());
+    name.tag = Some(tag?.to_owned());
+    Some(())
 }
 
 fn directory(path: &Path) -> &Path {
