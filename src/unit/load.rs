@@ -1,11 +1,12 @@
 //! Finding a unit and its drop-ins, see systemd.unit(5), "Unit File Load Path".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::specifier::{Unknown, expand};
 use super::syntax::{self, Line};
 use super::{Error, dropin};
 use crate::nearness;
@@ -19,6 +20,7 @@ pub struct Paths {
     pub own: PathBuf,
     /// Whether they are a user's.
     pub is_user: bool,
+    specifiers: HashMap<char, String>,
 }
 
 impl Paths {
@@ -43,6 +45,22 @@ impl Paths {
             directories: directories.map(PathBuf::from).to_vec(),
             own: "/etc/systemd/system".into(),
             is_user: false,
+            specifiers: [
+                ('t', "/run"),
+                ('S', "/var/lib"),
+                ('C', "/var/cache"),
+                ('L', "/var/log"),
+                ('E', "/etc"),
+                ('T', "/tmp"),
+                ('V', "/var/tmp"),
+                ('h', "/root"),
+                ('u', "root"),
+                ('g', "root"),
+                ('U', "0"),
+                ('G', "0"),
+            ]
+            .map(|(letter, value)| (letter, value.to_owned()))
+            .into(),
         }
     }
 
@@ -53,6 +71,15 @@ impl Paths {
         let configuration = xdg("XDG_CONFIG_HOME").or_else(|| home(".config"));
         let data = xdg("XDG_DATA_HOME").or_else(|| home(".local/share"));
         let runtime = xdg("XDG_RUNTIME_DIR");
+        let specifiers = [
+            ('t', runtime.clone()),
+            ('h', xdg("HOME")),
+            ('E', configuration.clone()),
+            ('C', xdg("XDG_CACHE_HOME").or_else(|| home(".cache"))),
+        ];
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let specifiers = specifiers.into_iter();
+        let specifiers = specifiers.filter_map(|(letter, path)| Some((letter, text(path?))));
         let below = |base: &Option<PathBuf>, name: &str| base.as_ref().map(|base| base.join(name));
         let own = below(&configuration, "systemd/user");
         let directories = [
@@ -77,6 +104,7 @@ impl Paths {
             directories: directories.into_iter().flatten().collect(),
             own: own.unwrap_or_else(|| "/etc/systemd/user".into()),
             is_user: true,
+            specifiers: specifiers.collect(),
         }
     }
 }
@@ -91,12 +119,15 @@ pub(super) struct Setting {
 /// A service unit with its drop-ins.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// The name, with its ending.
+    /// The name, with its ending: where an alias was asked for, that of the unit
+    /// that it stands for.
     pub name: String,
     /// The file that defines it.
     pub path: PathBuf,
     /// Whether a user's manager runs it.
     pub(super) is_user: bool,
+    /// The values of those that depend on the manager alone.
+    pub(super) specifiers: HashMap<char, String>,
     pub(super) settings: Vec<Setting>,
 }
 
@@ -121,7 +152,7 @@ impl Unit {
         }
         let mut settings = Vec::new();
         add(&mut settings, &path, &text);
-        for drop_in in drop_ins(root, paths, &name, &real) {
+        for drop_in in drop_ins(root, paths, &real) {
             let text = match read(root, &drop_in) {
                 Ok(text) => text,
                 // A link that leads nowhere, or a directory: systemd goes on.
@@ -141,11 +172,27 @@ impl Unit {
             }
         }
         Ok(Self {
-            name,
+            name: real,
             path,
             is_user: paths.is_user,
+            specifiers: paths.specifiers.clone(),
             settings,
         })
+    }
+
+    /// One with the settings `lines`, which lie in no file.
+    #[cfg(test)]
+    pub(super) fn with(name: &str, lines: &str) -> Self {
+        let path = PathBuf::from(name);
+        let mut settings = Vec::new();
+        add(&mut settings, &path, &format!("[Service]\n{lines}"));
+        Self {
+            name: name.to_owned(),
+            path,
+            is_user: false,
+            specifiers: Paths::system().specifiers,
+            settings,
+        }
     }
 
     /// The values of the list `key`: an empty one takes away those before.
@@ -166,6 +213,22 @@ impl Unit {
         let mut settings = self.settings.iter().rev();
         let setting = settings.find(|one| one.line.key == key)?;
         (!setting.line.value.is_empty()).then_some(setting)
+    }
+
+    /// The words of the list `key`, each with its setting.
+    pub(super) fn words(&self, key: &str) -> Vec<(String, &Setting)> {
+        let list = self.list(key).into_iter();
+        let words = list.flat_map(|setting| {
+            let words = syntax::words(&setting.line.value).unwrap_or_default();
+            words.into_iter().map(move |word| (word, setting))
+        });
+        words.collect()
+    }
+
+    /// The value of `key` with its specifiers replaced.
+    pub(super) fn text(&self, key: &str) -> Option<Result<String, Unknown>> {
+        let setting = self.value(key)?;
+        Some(expand(self, &setting.line.value))
     }
 
     pub(super) fn is_yes(&self, key: &str) -> bool {
@@ -209,23 +272,39 @@ fn full_name(name: &str) -> Result<String, Error> {
     Ok(full)
 }
 
-/// `NAME@.service` for `NAME@INSTANCE.service`.
-fn template(name: &str) -> Option<String> {
-    let (prefix, rest) = name.split_once('@')?;
-    let instance = rest.strip_suffix(".service")?;
-    (!instance.is_empty()).then(|| format!("{prefix}@.service"))
+/// `INSTANCE` of `NAME@INSTANCE.service`.
+pub(super) fn instance(name: &str) -> Option<&str> {
+    let (_, rest) = name.split_once('@')?;
+    let instance = rest.strip_suffix(".service").unwrap_or(rest);
+    (!instance.is_empty()).then_some(instance)
 }
 
-/// The file that defines `name`, and the name that it has after its links.
+/// `NAME@.service` for `NAME@INSTANCE.service`.
+fn template(name: &str) -> Option<String> {
+    instance(name)?;
+    let (prefix, _) = name.split_once('@')?;
+    Some(format!("{prefix}@.service"))
+}
+
+/// `name`, or the instance of it that `like` is one of, where it is a template.
+fn instantiated(name: &str, like: &str) -> String {
+    match (name.strip_suffix("@.service"), instance(like)) {
+        (Some(prefix), Some(instance)) => format!("{prefix}@{instance}.service"),
+        _ => name.to_owned(),
+    }
+}
+
+/// The file that defines `name`, and the name of that unit: another one where
+/// `name` is an alias.
 fn find(root: &Root, paths: &Paths, name: &str) -> Result<Option<(PathBuf, String)>, Error> {
-    for name in [Some(name.to_owned()), template(name)]
+    for file in [Some(name.to_owned()), template(name)]
         .into_iter()
         .flatten()
     {
         for directory in &paths.directories {
-            let path = directory.join(&name);
+            let path = directory.join(&file);
             if is_masked(root, &path) {
-                return Ok(Some((path, name)));
+                return Ok(Some((path, name.to_owned())));
             }
             let real = match root.canonical(&path) {
                 Ok(real) => real,
@@ -233,7 +312,14 @@ fn find(root: &Root, paths: &Paths, name: &str) -> Result<Option<(PathBuf, Strin
                 Err(source) => return Err(Error::Io { path, source }),
             };
             let real_name = real.file_name().unwrap_or_default().to_string_lossy();
-            return Ok(Some((path, real_name.into_owned())));
+            // A link that leads out of the load path has its own name.
+            let is_unit = |directory: &PathBuf| {
+                let directory = root.canonical(directory);
+                directory.is_ok_and(|one| Some(one.as_path()) == real.parent())
+            };
+            let is_alias = real_name != file && paths.directories.iter().any(is_unit);
+            let real_name = if is_alias { &real_name } else { name };
+            return Ok(Some((path, instantiated(real_name, name))));
         }
     }
     Ok(None)
@@ -270,48 +356,120 @@ fn read(root: &Root, path: &Path) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The names of the directories with drop-ins for `name`, the most particular
-/// first: its own, its template's, those of its dashes, and that of all services.
-fn drop_in_names(name: &str) -> Vec<String> {
-    let mut names = vec![name.to_owned()];
-    names.extend(template(name));
+/// Adds the names of units whose drop-ins are those of `name`, too, the most
+/// particular first: its own, its template's, those of its dashes.
+fn add_drop_in_names(name: &str, names: &mut Vec<String>) {
+    names.push(name.to_owned());
+    if let Some(template) = template(name) {
+        add_drop_in_names(&template, names);
+    }
     let stem = name.strip_suffix(".service").unwrap_or(name);
-    let stem = stem.split_once('@').map_or(stem, |(stem, _)| stem);
-    for (index, _) in stem.rmatch_indices('-') {
-        if index + 1 < stem.len() {
-            names.push(format!("{}.service", &stem[..=index]));
+    let prefix = stem.split_once('@').map_or(stem, |(prefix, _)| prefix);
+    let prefix = prefix.strip_suffix('-').unwrap_or(prefix);
+    if let Some((shorter, _)) = prefix.rsplit_once('-') {
+        let instance = instance(name).map_or(String::new(), |one| format!("@{one}"));
+        add_drop_in_names(&format!("{shorter}-{instance}.service"), names);
+    }
+}
+
+/// What lies in a directory of the load path.
+struct Listing<'a> {
+    directory: &'a Path,
+    /// The names of directories with drop-ins.
+    drop_ins: HashSet<String>,
+    /// Links, and the names that they lead to.
+    links: Vec<(String, String)>,
+}
+
+impl<'a> Listing<'a> {
+    fn read(root: &Root, directory: &'a Path) -> Option<Self> {
+        let pinned = root.pinned(directory).ok()?;
+        let mut this = Self {
+            directory,
+            drop_ins: HashSet::new(),
+            links: Vec::new(),
+        };
+        for entry in fs::read_dir(&pinned.path).ok()?.flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if name.ends_with(".service.d") || name == "service.d" {
+                this.drop_ins.insert(name);
+            } else if name.ends_with(".service")
+                && entry.file_type().is_ok_and(|kind| kind.is_symlink())
+                && let Ok(target) = fs::read_link(pinned.path.join(&name))
+                && let Some(target) = target.file_name()
+            {
+                let target = target.to_string_lossy().into_owned();
+                this.links.push((name, target));
+            }
+        }
+        Some(this)
+    }
+}
+
+/// `name` and all names that are links to it.
+fn names(listings: &[Listing<'_>], name: &str) -> Vec<String> {
+    let mut names = vec![name.to_owned()];
+    let mut next = 0;
+    while let Some(known) = names.get(next).cloned() {
+        next += 1;
+        let template = template(&known);
+        for (from, to) in listings.iter().flat_map(|one| &one.links) {
+            let alias = if *to == known {
+                from.clone()
+            } else if Some(to) == template.as_ref() {
+                instantiated(from, &known)
+            } else {
+                continue;
+            };
+            if instance(&alias) == instance(name) && !names.contains(&alias) {
+                names.push(alias);
+            }
         }
     }
-    names.push("service".to_owned());
     names
 }
 
-/// The drop-ins of a unit, in the order in which they are read. Of those with the
-/// same file name, the one in the best directory counts.
-fn drop_ins(root: &Root, paths: &Paths, name: &str, real: &str) -> Vec<PathBuf> {
+/// The drop-ins of the unit `name`, in the order in which they are read. Of those
+/// with the same file name, the one in the best directory counts.
+fn drop_ins(root: &Root, paths: &Paths, name: &str) -> Vec<PathBuf> {
+    let listings = paths.directories.iter();
+    let listings: Vec<_> = listings
+        .filter_map(|one| Listing::read(root, one))
+        .collect();
     let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    let mut names = drop_in_names(name);
-    // An alias has those of the unit that it stands for, too.
-    names.extend(drop_in_names(real));
-    for name in names {
-        for directory in &paths.directories {
-            let directory = directory.join(format!("{name}.d"));
-            for file in entries(root, &directory) {
-                if Path::new(&file)
-                    .extension()
-                    .is_some_and(|one| one == "conf")
-                {
-                    let path = directory.join(&file);
-                    found.entry(file).or_insert(path);
-                }
+    let mut look = |listing: &Listing<'_>, name: &str| {
+        let name = format!("{name}.d");
+        if !listing.drop_ins.contains(&name) {
+            return;
+        }
+        let directory = listing.directory.join(name);
+        for file in entries(root, &directory) {
+            let ending = Path::new(&file).extension();
+            if ending.is_some_and(|one| one == "conf") {
+                let path = directory.join(&file);
+                found.entry(file).or_insert(path);
             }
         }
+    };
+    for name in names(&listings, name) {
+        let mut names = Vec::new();
+        add_drop_in_names(&name, &mut names);
+        for listing in &listings {
+            for name in &names {
+                look(listing, name);
+            }
+        }
+    }
+    for listing in &listings {
+        look(listing, "service");
     }
     found.into_values().collect()
 }
 
 /// The names in a directory of `root`; none where it is not there.
-fn entries(root: &Root, directory: &Path) -> Vec<OsString> {
+pub(super) fn entries(root: &Root, directory: &Path) -> Vec<OsString> {
     let Ok(pinned) = root.pinned(directory) else {
         return Vec::new();
     };
@@ -345,9 +503,39 @@ mod tests {
 
     #[test]
     fn drop_ins_of_prefixes_count() {
-        let names = drop_in_names("a-b-c@d.service");
-        let expected = ["a-b-c@d", "a-b-c@", "a-b-", "a-"].map(|one| format!("{one}.service"));
-        assert_eq!(names[..4], expected);
-        assert_eq!(names[4], "service");
+        let mut names = Vec::new();
+        add_drop_in_names("b-c-d@one.service", &mut names);
+        let expected = [
+            "b-c-d@one",
+            "b-c-d@",
+            "b-c-",
+            "b-",
+            "b-c-@one",
+            "b-c-@",
+            "b-",
+            "b-@one",
+            "b-@",
+        ];
+        assert_eq!(names, expected.map(|one| format!("{one}.service")));
+    }
+
+    #[test]
+    fn a_name_has_its_aliases() {
+        let link = |from: &str, to: &str| (format!("{from}.service"), format!("{to}.service"));
+        let listing = Listing {
+            directory: Path::new("/"),
+            drop_ins: HashSet::new(),
+            links: vec![
+                link("a", "b"),
+                link("c", "a"),
+                link("x@", "y@"),
+                link("z@1", "y@"),
+                link("z@2", "y@"),
+            ],
+        };
+        let names = |name: &str| names(std::slice::from_ref(&listing), name).join(" ");
+        assert_eq!(names("b.service"), "b.service a.service c.service");
+        assert_eq!(names("y@1.service"), "y@1.service x@1.service z@1.service");
+        assert_eq!(names("y@.service"), "y@.service x@.service");
     }
 }
