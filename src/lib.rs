@@ -25,4 +25,5 @@ pub mod rules;
 pub mod runner;
 pub mod shim;
 pub mod sockets;
+mod splice;
 pub mod unit;

@@ -28,8 +28,8 @@ pub(super) struct Request<'a> {
 pub(super) fn found(directory: &Path, bundle: &Bundle) -> Result<Found, bundle::Error> {
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
     let target = directory.display().to_string();
-    let judgement = bundle.judge(&has_shim)?;
-    Ok(Found::new(target, vec![judgement], Vec::new()))
+    let verdict = bundle.judge(&has_shim)?;
+    Ok(Found::new(target, vec![verdict.program], verdict.findings))
 }
 
 pub(super) fn inject(request: Request<'_>) -> u8 {

@@ -21,7 +21,6 @@ mod path;
 mod pods;
 mod remove;
 mod scalar;
-mod splice;
 mod stream;
 mod value;
 mod workload;
