@@ -315,3 +315,28 @@ fn a_unit_of_this_machine_is_checked_with_its_program() {
     assert!(outcome.stderr.contains("shim-noexec"), "{}", outcome.stderr);
     assert_eq!(SHIM, "/opt/reuseport/libreuseport.so");
 }
+
+#[test]
+fn the_shim_may_be_mapped_where_no_writable_memory_becomes_executable() {
+    // prctl(PR_SET_MDWE), which MemoryDenyWriteExecute= is.
+    let script = "import ctypes, os, sys\n\
+                  if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0: sys.exit(77)\n\
+                  os.environ['LD_PRELOAD'] = sys.argv[1]\n\
+                  os.execvp('cat', ['cat', '/proc/self/maps'])";
+    let shims = tempfile::tempdir().expect("a directory");
+    let shim = crate::shim_in(shims.path());
+    let outcome = run(command("python3").args(["-c", script]).arg(&shim));
+    if outcome.status == Some(77) {
+        return skip(
+            "the_shim_may_be_mapped_where_no_writable_memory_becomes_executable",
+            "the kernel has no PR_SET_MDWE",
+        );
+    }
+    let shim = shim.to_str().expect("UTF-8");
+    let is_code = |line: &&str| line.contains("r-xp") && line.ends_with(shim);
+    assert_eq!(
+        outcome.stdout.lines().filter(is_code).count(),
+        1,
+        "{outcome:?}"
+    );
+}
