@@ -195,6 +195,13 @@ impl Unit {
         }
     }
 
+    /// The files in which something of it stands, in the order of reading.
+    pub fn files(&self) -> Vec<&Path> {
+        let mut files: Vec<&Path> = self.settings.iter().map(|one| one.path.as_path()).collect();
+        files.dedup();
+        files
+    }
+
     /// The values of the list `key`: an empty one takes away those before.
     pub(super) fn list(&self, key: &str) -> Vec<&Setting> {
         let mut list = Vec::new();
