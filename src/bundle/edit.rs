@@ -98,12 +98,15 @@ pub(super) fn eject(tree: &Value) -> (Value, Vec<Before>) {
     let mut values = Vec::new();
     let mut texts = Vec::new();
     for ((path, check), fallback) in EDITED.into_iter().zip(checks).zip(fallbacks) {
-        let old = restore.as_ref().and_then(|one| written(one, path, check));
-        values.push(
-            old.as_ref()
-                .map_or(fallback, |old| old.as_ref().map(|(_, value)| value.clone())),
-        );
-        texts.extend(old.flatten().map(|(text, _)| (path, text)));
+        let old = restore.as_ref().and_then(|one| written(one, path));
+        values.push(match old {
+            Some(Written::Absent) if check(&Value::Null) => None,
+            Some(Written::Text(text, value)) if check(&value) => {
+                texts.push((path, text));
+                Some(value)
+            }
+            _ => fallback,
+        });
     }
     for (path, value) in EDITED.into_iter().zip(values) {
         put(&mut new, path, value);
@@ -111,20 +114,22 @@ pub(super) fn eject(tree: &Value) -> (Value, Vec<Before>) {
     (new, texts)
 }
 
-/// What was written down of the member at `path`, if `check` holds for it: its text
-/// and its value, or that it was not there.
-fn written(
-    restore: &Value,
-    path: &[&str],
-    check: &dyn Fn(&Value) -> bool,
-) -> Option<Option<(String, Value)>> {
+/// What was written down of a member.
+enum Written {
+    /// That it was not there.
+    Absent,
+    /// Its text, and the value that this says.
+    Text(String, Value),
+}
+
+fn written(restore: &Value, path: &[&str]) -> Option<Written> {
     let list = restore.get(path.last()?)?.as_array()?;
     let Some(text) = list.first() else {
-        return check(&Value::Null).then_some(None);
+        return Some(Written::Absent);
     };
     let text = text.as_str()?;
     let value = serde_json::from_str(text).ok()?;
-    check(&value).then(|| Some((text.to_owned(), value)))
+    Some(Written::Text(text.to_owned(), value))
 }
 
 /// Gives the member at `path` this value, or takes it out where there is none.

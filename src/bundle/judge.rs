@@ -153,12 +153,12 @@ impl Bundle {
         let mut program = Judge::new(lookup, credentials, variable).judge(&command, has_shim);
         let mut findings = see_settings(&base, &path);
         if let Some(what) = view.unknown() {
-            let lost = [Code::NotFound, Code::MissingInterpreter].map(Code::name);
-            let is_lost = |one: &Finding| lost.contains(&one.code);
-            if program.findings.iter().any(is_lost) {
+            let absent = [Code::NotFound, Code::MissingInterpreter].map(Code::name);
+            let is_absent = |one: &Finding| absent.contains(&one.code);
+            if program.findings.iter().any(is_absent) {
                 // It may be there, all the same.
                 program.chain.broken = None;
-                program.findings.retain(|one| !is_lost(one));
+                program.findings.retain(|one| !is_absent(one));
             }
             let message = format!("what the program finds there is not known: {what}");
             findings.push(Finding::new(Severity::Warning, "unknown-mount", message));

@@ -301,6 +301,75 @@ mod tests {
         }
     }
 
+    /// Parts of a `config.json` with tokens apart, which [`laid_out`] joins.
+    const MEMBERS: [&[&str]; 5] = [
+        &[
+            r#""root" : { "path" : "x" }"#,
+            r#""root" : { "readonly" : true , "path" : "\u0078" , "z" : [ ] }"#,
+        ],
+        &[
+            r#""process" : { "env" : [ ] , "cwd" : "/" }"#,
+            r#""process" : { "args" : [ "a" ] }"#,
+            r#""process" : { "args" : [ "a" ] , "env" : null }"#,
+            r#""process" : { "env" : [ "A=1" , "LD_PRELOAD=\/x.so" , "\u0042=2" ] }"#,
+            r#""process" : { "env" : [ "LD_PRELOAD=" , "LIBREUSEPORT_PORT=1" ] , "n" : 1E+2 }"#,
+            r#""process" : { "env" : [ "LD_PRELOAD=a" , "B=1" , "LD_PRELOAD=b:c" ] , "env2" : [ ] }"#,
+        ],
+        &[
+            r#""x" : 1"#,
+            r#""mounts" : [ ]"#,
+            r#""mounts" : null"#,
+            r#""mounts" : [ { "destination" : "/proc" } , { "destination" : "/dev" , "options" : [ ] } ]"#,
+        ],
+        &[
+            r#""y" : { }"#,
+            r#""annotations" : { }"#,
+            r#""annotations" : null"#,
+            r#""annotations" : { "a" : "1" , "\"" : "]}," }"#,
+        ],
+        &[
+            r#""z" : "\u00e9,{""#,
+            r#""hooks" : { "prestart" : [ { "path" : "/a" } ] }"#,
+        ],
+    ];
+
+    /// An object of `members`, with blanks between their tokens by `seed`.
+    fn laid_out(members: &[&str], mut seed: u64) -> String {
+        const BLANKS: [&str; 8] = ["", "", "", " ", "\n", "\n  ", "\t", "\r\n\t"];
+        let text = format!("{{ {} }} ", members.join(" , "));
+        let mut laid_out = String::new();
+        // In strings, there are blanks of no other kind before punctuation.
+        for token in text.split_inclusive(' ') {
+            laid_out += token.strip_suffix(' ').unwrap_or(token);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            laid_out += BLANKS[(seed >> 60) as usize % BLANKS.len()];
+        }
+        laid_out
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_blanks_come_back(
+            choice in proptest::array::uniform5(0_usize..24),
+            turn in 0_usize..5,
+            seed: u64,
+        ) {
+            let members = MEMBERS.iter().zip(choice);
+            let mut members: Vec<&str> =
+                members.map(|(list, index)| list[index % list.len()]).collect();
+            members.rotate_left(turn);
+            let text = laid_out(&members, seed);
+            let before = of(text.clone());
+            let shim = Path::new("/opt/reuseport/libreuseport.so");
+            let once = before.inject(shim, &rules("80"), &[]);
+            let injected = of(String::from_utf8(once.clone()).expect("UTF-8"));
+            proptest::prop_assert!(injected.has_shim());
+            let ejected = String::from_utf8(injected.eject()).expect("UTF-8");
+            proptest::prop_assert_eq!(ejected, text);
+            proptest::prop_assert_eq!(injected.inject(shim, &rules("80"), &[]), once);
+        }
+    }
+
     #[test]
     fn what_is_not_edited_keeps_its_bytes() {
         let text = LAYOUTS[0];

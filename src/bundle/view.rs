@@ -428,8 +428,8 @@ mod tests {
         assert!(view.unknown().expect("it").contains("'ext4'"));
         assert_eq!(read("/gone/a"), None);
         assert!(view.unknown().expect("it").contains("/none"));
-        let real = view.canonical(Path::new("/bin/absolute")).expect("it");
-        assert_eq!(real, Path::new("/opt/a"));
+        let found = view.canonical(Path::new("/bin/absolute")).expect("it");
+        assert_eq!(found, Path::new("/opt/a"));
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl<'a> Command<'a> {
         if path.is_empty() {
             return None;
         }
-        words[0] = path.to_owned();
+        let path = path.to_owned();
+        words[0] = path;
         if prefix.contains('@') && words.len() > 1 {
             // The second word is the name that the program is to see.
             words.remove(1);

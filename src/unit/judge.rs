@@ -276,8 +276,8 @@ fn see_profile(root: &Root, path: &Path, shim: &Path) -> Option<Finding> {
     if root.is_host() && std::fs::read(ENABLED).ok()?.first() != Some(&b'Y') {
         return None;
     }
-    let real = root.canonical(path).ok()?;
-    let name = real.to_str()?.trim_start_matches('/').replace('/', ".");
+    let program = root.canonical(path).ok()?;
+    let name = program.to_str()?.trim_start_matches('/').replace('/', ".");
     let directory = Path::new("/etc/apparmor.d");
     let profile = directory.join(&name);
     let text = read(&profile)?;

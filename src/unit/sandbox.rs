@@ -30,6 +30,12 @@ enum Cover {
     Shim,
 }
 
+/// What `ProtectHome=` covers.
+const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+
+/// What `PrivateTmp=` covers.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+
 const ELSEWHERE: &str = "install the shim elsewhere, and name it with --shim-path";
 
 /// What keeps the shim at `shim` from being seen or mapped.
@@ -165,8 +171,8 @@ impl<'a> Sandbox<'a> {
         for key in ["TemporaryFileSystem", "MountImages"] {
             for (word, setting) in unit.words(key) {
                 let word = expand(unit, &word).unwrap_or(word);
-                let parts = word.trim_start_matches('-').split(':');
-                let path = parts.skip(usize::from(key == "MountImages")).next();
+                let mut parts = word.trim_start_matches('-').split(':');
+                let path = parts.nth(usize::from(key == "MountImages"));
                 if let Some(depth) = path.and_then(|path| self.depth(Path::new(path))) {
                     covers.push((depth, Cover::Other, setting, hides.clone()));
                 }
@@ -184,8 +190,6 @@ impl<'a> Sandbox<'a> {
             });
             found.collect::<Vec<_>>()
         };
-        const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
-        const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
         inaccessible.extend(cover_each("ProtectHome", is_yes, &HOMES));
         let mut tmpfs = cover_each("ProtectHome", |value| value == "tmpfs", &HOMES);
         let is_private = |value: &str| is_yes(value) || value == "disconnected";
@@ -209,8 +213,8 @@ impl<'a> Sandbox<'a> {
         if let Some((_, Cover::Other, setting, what)) = deepest
             && !is_hidden
         {
-            let is_home = TEMPORARY.iter().any(|path| self.shim.starts_with(path));
-            let hint = if is_home { ELSEWHERE } else { &bind };
+            let is_temporary = TEMPORARY.iter().any(|path| self.shim.starts_with(path));
+            let hint = if is_temporary { ELSEWHERE } else { &bind };
             self.add("shim-hidden", setting, what, hint);
         }
         if !is_bound {
