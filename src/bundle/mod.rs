@@ -30,6 +30,9 @@ pub const CONFIG: &str = "config.json";
 /// More than any bundle's.
 const LARGEST: u64 = 16 << 20;
 
+/// The most mounts, and masked paths, of a bundle.
+const MOST_MOUNTS: usize = 4096;
+
 /// Why a directory is no bundle that could be changed.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -171,6 +174,13 @@ impl Bundle {
         }
         if !is_list(&tree["mounts"], Value::is_object) {
             return fail("mounts is no list of objects");
+        }
+        let lists = [&tree["mounts"], &tree["linux"]["maskedPaths"]];
+        if lists
+            .iter()
+            .any(|list| list.as_array().is_some_and(|list| list.len() > MOST_MOUNTS))
+        {
+            return fail("it has more mounts, or maskedPaths, than any container could have");
         }
         let ids = ["uid", "gid"].map(|name| &tree["process"]["user"][name]);
         let is_id = |id: &&Value| id.as_u64().is_some_and(|id| u32::try_from(id).is_ok());

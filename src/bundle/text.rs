@@ -1,6 +1,7 @@
 //! JSON as text: a new value is written into the text of the old one, so that every
 //! byte of what stays is kept, however the text is laid out.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_json::{Map, Value};
@@ -170,11 +171,13 @@ impl Writer<'_> {
     }
 
     fn members(&mut self, node: &Node, old: &Map<String, Value>, new: &Map<String, Value>) {
+        let parts = node.parts.iter().enumerate();
+        let last: HashMap<&str, usize> = parts
+            .map(|(index, part)| (part.name.as_str(), index))
+            .collect();
         let mut fates = Vec::new();
         for (index, part) in node.parts.iter().enumerate() {
-            let is_last = !node.parts[index + 1..]
-                .iter()
-                .any(|one| one.name == part.name);
+            let is_last = last.get(part.name.as_str()) == Some(&index);
             match (old.get(&part.name), new.get(&part.name)) {
                 (Some(old), Some(new)) if is_last => self.change(&part.node, old, new),
                 _ => {}

@@ -90,7 +90,7 @@ impl<'a> Command<'a> {
                 Ok(program) if index == 0 => line.push(program.into()),
                 Err(unknown) if index == 0 => unknown_program = Some(unknown),
                 Ok(word) if prefix.contains(':') => line.push(word.into()),
-                Ok(word) => match substitute(unit, environment, &word) {
+                Ok(word) => match substitute(environment, &word) {
                     Ok(words) => line.extend(words.into_iter().map(OsString::from)),
                     Err(unknown) => line.push(keep(&word, unknown).into()),
                 },
@@ -151,12 +151,10 @@ fn look_up(root: &Root, file: &str, name: &str) -> Option<(u32, u32)> {
 ///
 /// # Errors
 /// A variable that the running manager alone knows.
-fn substitute(unit: &Unit, environment: &Environment, word: &str) -> Result<Vec<String>, Unknown> {
-    let passed = unit.words("PassEnvironment");
-    let is_passed = |name: &str| passed.iter().any(|(one, _)| one == name);
+fn substitute(environment: &Environment, word: &str) -> Result<Vec<String>, Unknown> {
     let value = |name: &str| match environment.get(name) {
         Some(value) => Ok(value),
-        None if is_passed(name) => Err(Unknown(format!("${name}"))),
+        None if environment.is_passed(name) => Err(Unknown(format!("${name}"))),
         None => Ok(""),
     };
     if let Some(name) = word.strip_prefix('$')

@@ -1,6 +1,7 @@
 //! The environment that a unit gives to its program, see systemd.exec(5),
 //! "Environment".
 
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
@@ -13,12 +14,20 @@ use crate::rules::{Globs, Values, Variable};
 
 /// What a unit's settings `Environment=` amount to; specifiers stand as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment(Vec<(String, String)>);
+pub struct Environment {
+    variables: HashMap<String, String>,
+    /// Those of `PassEnvironment=`, whose values the running manager alone knows.
+    passed: HashSet<String>,
+}
 
 impl Environment {
     /// That of `unit`.
     pub fn of(unit: &Unit) -> Self {
-        let mut this = Self::default();
+        let passed = unit.words("PassEnvironment").into_iter();
+        let mut this = Self {
+            variables: HashMap::new(),
+            passed: passed.map(|(name, _)| name).collect(),
+        };
         for setting in unit.list("Environment") {
             for word in words(&setting.line.value).unwrap_or_default() {
                 if let Some((name, value)) = word.split_once('=') {
@@ -31,18 +40,21 @@ impl Environment {
 
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(one, _)| one == name);
-        found.map(|(_, value)| value.as_str())
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// Whether the running manager alone knows the value of `name`.
+    pub(super) fn is_passed(&self, name: &str) -> bool {
+        self.passed.contains(name) && !self.variables.contains_key(name)
     }
 
     fn set(&mut self, name: &str, value: &str) {
-        self.0.retain(|(one, _)| one != name);
-        self.0.push((name.to_owned(), value.to_owned()));
+        self.variables.insert(name.to_owned(), value.to_owned());
     }
 
     /// The same with specifiers replaced, and what `files` set, which wins.
     pub(super) fn effective(mut self, unit: &Unit, files: &[EnvironmentFile<'_>]) -> Self {
-        for (_, value) in &mut self.0 {
+        for value in self.variables.values_mut() {
             if let Ok(expanded) = expand(unit, value) {
                 *value = expanded;
             }

@@ -490,7 +490,7 @@ fn near(root: &Root, paths: &Paths, name: &str) -> Vec<String> {
     let all = directories
         .flat_map(|directory| entries(root, directory))
         .filter_map(|name| name.into_string().ok())
-        .filter(|one| one.ends_with(".service"));
+        .filter(|one| one.ends_with(".service") && one != name);
     nearness::near(name, all)
 }
 

@@ -308,6 +308,8 @@ fn a_shim_that_is_not_there_is_an_error_with_its_cure() {
 fn what_is_no_bundle_of_a_container_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("config.json");
+    let mounts = json!({"process": {}, "root": {"path": "x"}, "mounts": vec![json!({}); 5000]});
+    let mounts = mounts.to_string();
     for (text, reason) in [
         ("{", "no JSON"),
         ("[]", "no JSON object"),
@@ -315,6 +317,7 @@ fn what_is_no_bundle_of_a_container_is_named() {
         (r#"{"process": {}}"#, "it has no root.path"),
         (r#"{"windows": {}, "process": {}}"#, "Windows"),
         (r#"{"vm": {}, "process": {}}"#, "virtual machine"),
+        (&mounts, "more mounts"),
         (
             r#"{"process": {"env": "x"}, "root": {"path": "x"}}"#,
             "process.env",

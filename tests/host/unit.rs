@@ -405,8 +405,11 @@ fn units_that_are_none_are_named() {
     std::os::unix::fs::symlink("/dev/null", masked).expect("a link");
     fs::create_dir_all(system.path("dev")).expect("made");
     fs::write(system.path("dev/null"), "").expect("written");
+    let gone = system.path("etc/systemd/system/ngjnx.service");
+    std::os::unix::fs::symlink("none", gone).expect("a link");
     for (name, words) in [
         ("ngnix", "did you mean: nginx.service"),
+        ("ngjnx", "did you mean: nginx.service"),
         ("empty", "no ExecStart="),
         ("masked", "systemctl unmask masked.service"),
         ("a/b", "no name"),
