@@ -384,3 +384,54 @@ fn the_user_of_the_process_decides_about_set_id_programs() {
         );
     }
 }
+
+#[test]
+fn the_program_is_looked_for_under_the_mounts() {
+    let program = compile("cc", "live/server.c", &[]);
+    let source = program.parent().expect("a directory");
+    let name = program
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("UTF-8");
+    let mounted = json!({"args": [format!("/srv/{name}"), "plain", "1"], "cwd": "/"});
+    let own = json!({"args": ["/bin/server", "plain", "1"], "cwd": "/"});
+    for (process, mount, status, word) in [
+        (
+            &mounted,
+            json!({"destination": "/srv", "type": "bind", "source": source}),
+            0,
+            "works",
+        ),
+        (
+            &mounted,
+            json!({"destination": "/srv", "type": "ext4", "source": "/dev/x"}),
+            1,
+            "unknown-mount",
+        ),
+        (
+            &mounted,
+            json!({"destination": "/mnt", "type": "tmpfs"}),
+            2,
+            "not-found",
+        ),
+        (
+            &own,
+            json!({"destination": "/mnt", "type": "tmpfs"}),
+            0,
+            "works",
+        ),
+        (
+            &own,
+            json!({"destination": "/bin", "type": "tmpfs"}),
+            2,
+            "not-found",
+        ),
+    ] {
+        let bundle = bundle_of(&program, process);
+        root_with(&bundle.path().join("rootfs"), "/usr/bin/env");
+        edit(bundle.path(), |config| config["mounts"] = json!([&mount]));
+        let outcome = run(reuseport().args(["check", "--strict"]).arg(bundle.path()));
+        assert_eq!(outcome.status, Some(status), "{mount}: {}", outcome.stdout);
+        assert!(outcome.stdout.contains(word), "{mount}: {}", outcome.stdout);
+    }
+}
