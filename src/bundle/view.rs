@@ -1,7 +1,8 @@
 //! The files that the process of a bundle will see: its root, and what is mounted
 //! over it.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
@@ -25,6 +26,9 @@ pub(super) struct View {
     capabilities: Option<Capabilities>,
     /// The mount that something was looked for in and that cannot be looked into.
     unknown: Cell<Option<usize>>,
+    /// What was found at paths whose parents are resolved: the target of a link. Most
+    /// lookups share their directories.
+    links: RefCell<HashMap<PathBuf, Option<PathBuf>>>,
 }
 
 #[derive(Debug)]
@@ -125,6 +129,7 @@ impl View {
             groups: Mapping::of(&config["linux"]["gidMappings"]),
             capabilities,
             unknown: Cell::new(None),
+            links: RefCell::default(),
         };
         for mount in config["mounts"].as_array().into_iter().flatten() {
             this.mount(directory, mount);
@@ -178,6 +183,8 @@ impl View {
         let real = self.find(&path).map(|found| found.path);
         let destination = real.unwrap_or_else(|_| path.components().collect());
         self.unknown.set(None);
+        // It may cover what was found.
+        self.links.take();
         self.mounts.push(Mount {
             destination,
             what,
@@ -238,16 +245,23 @@ impl View {
         if mount.destination == path {
             return Ok(None);
         }
+        if let Some(known) = self.links.borrow().get(path) {
+            return Ok(known.clone());
+        }
         let (place, inside) = self.inside(index, path)?;
         let (Some(parent), Some(name)) = (inside.parent(), inside.file_name()) else {
             return Ok(None);
         };
         let parent = place.root.pinned(parent)?;
-        let path = parent.path.join(name);
-        if !fs::symlink_metadata(&path)?.is_symlink() {
-            return Ok(None);
-        }
-        fs::read_link(path).map(Some)
+        let target = match fs::read_link(parent.path.join(name)) {
+            Ok(target) => Some(target),
+            // It is there, and no link.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
+            Err(error) => return Err(error),
+        };
+        let mut links = self.links.borrow_mut();
+        links.insert(path.to_owned(), target.clone());
+        Ok(target)
     }
 
     /// Whether something is mounted below `path`, so that it is a directory.

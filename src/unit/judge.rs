@@ -3,20 +3,17 @@
 //! shim.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::path::Path;
 
+use super::Error;
 use super::command::{self, Command};
-use super::dropin::DROP_IN;
-use super::environment::{Environment, EnvironmentFile, files};
+use super::environment::{Environment, files};
 use super::load::{Setting, Unit};
 use super::sandbox::{self, NAME_INSTANCE};
 use super::specifier::expand;
-use super::{Error, syntax};
+use super::variables::keep_variables;
 use crate::finding::{Finding, Severity, Verdict as Answer};
-use crate::preload::LD_PRELOAD;
 use crate::program::{Judge, Judgement, Lookup, Root, Shims};
-use crate::rules::Variable;
 
 /// What is found of a unit.
 #[derive(Debug)]
@@ -57,7 +54,7 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
         }
     }
     if let Some((path, _)) = judgements.iter().find_map(|one| one.chain.program()) {
-        findings.extend(see_profile(root, path, shim));
+        findings.extend(sandbox::judge_profile(root, path, shim));
     }
     Ok(Verdict {
         commands: judgements,
@@ -158,146 +155,6 @@ pub(super) fn error(code: &'static str, setting: &Setting, what: &str, hint: &st
     Finding::new(Severity::Error, code, message).hint(hint)
 }
 
-/// What takes our variables away again, or sets them anew.
-fn keep_variables(
-    unit: &Unit,
-    shim: &Path,
-    files: &[EnvironmentFile<'_>],
-    findings: &mut Vec<Finding>,
-) {
-    let has_shim = |value: &str| {
-        let mut entries = value.split([' ', ':']);
-        entries.any(|one| Path::new(one) == shim)
-    };
-    let is_rule = |name: &str| Variable::ALL.iter().any(|one| one.name() == name);
-    let warn = |mut finding: Finding| {
-        finding.severity = Severity::Warning;
-        finding
-    };
-    for (word, setting) in unit.words("UnsetEnvironment") {
-        let (name, value) = match word.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (word.as_str(), None),
-        };
-        let hint = "take it out of that list: in a drop-in, UnsetEnvironment= empties it";
-        if name == LD_PRELOAD && value.is_none_or(has_shim) {
-            let what = "takes LD_PRELOAD away";
-            findings.push(error("scrubbed-environment", setting, what, hint));
-        } else if is_rule(name) && value.is_none() {
-            let what = format!("takes {name} away");
-            findings.push(warn(error("rule-overridden", setting, &what, hint)));
-        }
-    }
-    for EnvironmentFile {
-        setting,
-        path,
-        assignments,
-        error: failure,
-    } in files
-    {
-        let path = path.display();
-        if let Some(failure) = failure {
-            let what = format!("cannot be read, and may set LD_PRELOAD: {path}: {failure}");
-            let hint = "ask as root, or as a user who may";
-            findings.push(warn(error("preload-overridden", setting, &what, hint)));
-        }
-        for one in assignments {
-            let what = format!(
-                "wins over Environment=, and sets {}: {path}:{}",
-                one.name, one.line
-            );
-            if one.name == LD_PRELOAD && !has_shim(&one.value) {
-                let hint = format!("add {} to LD_PRELOAD there, or take it out", shim.display());
-                findings.push(error("preload-overridden", setting, &what, &hint));
-            } else if is_rule(&one.name) {
-                let hint = "say there what it is to be, or take it out";
-                findings.push(warn(error("rule-overridden", setting, &what, hint)));
-            }
-        }
-    }
-    for (word, setting) in unit.words("EnvironmentFile") {
-        if let Err(unknown) = expand(unit, &word) {
-            let what = format!("depends on {}, and may set LD_PRELOAD", unknown.0);
-            findings.push(warn(error(
-                "unknown-specifier",
-                setting,
-                &what,
-                NAME_INSTANCE,
-            )));
-        }
-    }
-    for (word, setting) in unit.words("PassEnvironment") {
-        if word == LD_PRELOAD {
-            let what = "is without effect: Environment= wins";
-            let mut finding = error("preload-already-set", setting, what, "");
-            finding.severity = Severity::Note;
-            finding.hint = Some("put what it holds into Environment=LD_PRELOAD=".into());
-            findings.push(finding);
-        }
-    }
-    for setting in &unit.settings {
-        let is_later = setting.path.file_name().is_some_and(|name| name > DROP_IN)
-            && setting.path != unit.path;
-        if !is_later || setting.line.key != "Environment" {
-            continue;
-        }
-        let words = syntax::words(&setting.line.value).unwrap_or_default();
-        let hint = "give that drop-in a name that comes before";
-        // An empty one takes away all before it.
-        let takes = words.iter().any(|word| {
-            let value = word.strip_prefix("LD_PRELOAD=");
-            value.is_some_and(|value| !has_shim(value))
-        });
-        if takes || words.is_empty() {
-            let what =
-                format!("is read after {DROP_IN}, and takes LD_PRELOAD away or sets it anew");
-            findings.push(error("preload-overridden", setting, &what, hint));
-        } else if let Some((name, _)) = words
-            .iter()
-            .filter_map(|word| word.split_once('='))
-            .find(|(name, _)| is_rule(name))
-        {
-            let what = format!("is read after {DROP_IN}, and sets {name}");
-            findings.push(warn(error("rule-overridden", setting, &what, hint)));
-        }
-    }
-}
-
-/// Whether AppArmor has a profile for the program at `path`, by the name that
-/// such files have, which does not speak of the shim.
-fn see_profile(root: &Root, path: &Path, shim: &Path) -> Option<Finding> {
-    const ENABLED: &str = "/sys/module/apparmor/parameters/enabled";
-    let read = |path: &Path| {
-        let mut text = Vec::new();
-        let file = root.open(path).ok()?;
-        file.take(1 << 20).read_to_end(&mut text).ok()?;
-        Some(String::from_utf8_lossy(&text).into_owned())
-    };
-    if root.is_host() && std::fs::read(ENABLED).ok()?.first() != Some(&b'Y') {
-        return None;
-    }
-    let program = root.canonical(path).ok()?;
-    let name = program.to_str()?.trim_start_matches('/').replace('/', ".");
-    let directory = Path::new("/etc/apparmor.d");
-    let profile = directory.join(&name);
-    let text = read(&profile)?;
-    let local = directory.join("local").join(&name);
-    let added = read(&local).unwrap_or_default();
-    let shim = shim.display().to_string();
-    let is_off = root
-        .canonical(&directory.join("disable").join(&name))
-        .is_ok();
-    if is_off || text.contains("complain") || text.contains(&shim) || added.contains(&shim) {
-        return None;
-    }
-    let message = format!(
-        "AppArmor has a profile for it, which may keep {shim} from being mapped: {}",
-        profile.display()
-    );
-    let hint = format!("allow it, in {}: {shim} mr,", local.display());
-    Some(Finding::new(Severity::Warning, "confined", message).hint(hint))
-}
-
 /// Sockets that systemd binds and passes are out of the shim's reach.
 fn note_sockets(unit: &Unit, root: &Root, findings: &mut Vec<Finding>) {
     let stem = unit.name.strip_suffix(".service").unwrap_or(&unit.name);
@@ -322,7 +179,7 @@ fn note_sockets(unit: &Unit, root: &Root, findings: &mut Vec<Finding>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Paths;
+    use super::super::{DROP_IN, Paths};
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -528,32 +385,5 @@ mod tests {
         let verdict = verdict(directory.path(), "a");
         let (path, _) = &verdict.commands[0].chain.links[0];
         assert_eq!(path, Path::new("/usr/libexec/tool"));
-    }
-
-    #[test]
-    fn a_profile_of_apparmor_is_found() {
-        let directory = system("a.service", "ExecStart=/usr/sbin/named");
-        let profiles = directory.path().join("etc/apparmor.d");
-        fs::create_dir_all(profiles.join("local")).expect("made");
-        fs::create_dir_all(directory.path().join("usr/sbin")).expect("made");
-        fs::write(directory.path().join("usr/sbin/named"), "").expect("written");
-        let root = Root::new(directory.path()).expect("a root");
-        let code = || {
-            let found = see_profile(&root, Path::new("/usr/sbin/named"), Path::new(SHIM));
-            found.map(|one| one.code)
-        };
-        assert_eq!(code(), None);
-        fs::write(
-            profiles.join("usr.sbin.named"),
-            "profile named /usr/sbin/named {}",
-        )
-        .expect("it");
-        assert_eq!(code(), Some("confined"));
-        fs::write(
-            profiles.join("local/usr.sbin.named"),
-            format!("{SHIM} mr,\n"),
-        )
-        .expect("it");
-        assert_eq!(code(), None);
     }
 }

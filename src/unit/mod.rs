@@ -2,13 +2,16 @@
 //! the shim into one.
 
 mod command;
+
 mod dropin;
 mod environment;
 mod judge;
 mod load;
+mod names;
 mod sandbox;
 mod specifier;
 mod syntax;
+mod variables;
 
 use std::io;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! What systemd puts between the program and the shim, see systemd.exec(5),
 //! "Sandboxing" and "Mandatory access control".
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::judge::error;
@@ -85,6 +86,41 @@ pub(super) fn judge_user(who: Credentials, root: &Root, shim: &Path) -> Option<F
         }
     }
     None
+}
+
+/// Whether AppArmor has a profile for the program at `path`, by the name that
+/// such files have, which does not speak of the shim.
+pub(super) fn judge_profile(root: &Root, path: &Path, shim: &Path) -> Option<Finding> {
+    const ENABLED: &str = "/sys/module/apparmor/parameters/enabled";
+    let read = |path: &Path| {
+        let mut text = Vec::new();
+        let file = root.open(path).ok()?;
+        file.take(1 << 20).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    };
+    if root.is_host() && std::fs::read(ENABLED).ok()?.first() != Some(&b'Y') {
+        return None;
+    }
+    let program = root.canonical(path).ok()?;
+    let name = program.to_str()?.trim_start_matches('/').replace('/', ".");
+    let directory = Path::new("/etc/apparmor.d");
+    let profile = directory.join(&name);
+    let text = read(&profile)?;
+    let local = directory.join("local").join(&name);
+    let added = read(&local).unwrap_or_default();
+    let shim = shim.display().to_string();
+    let is_off = root
+        .canonical(&directory.join("disable").join(&name))
+        .is_ok();
+    if is_off || text.contains("complain") || text.contains(&shim) || added.contains(&shim) {
+        return None;
+    }
+    let message = format!(
+        "AppArmor has a profile for it, which may keep {shim} from being mapped: {}",
+        profile.display()
+    );
+    let hint = format!("allow it, in {}: {shim} mr,", local.display());
+    Some(Finding::new(Severity::Warning, "confined", message).hint(hint))
 }
 
 impl<'a> Sandbox<'a> {
@@ -315,3 +351,39 @@ impl<'a> Sandbox<'a> {
 /// What to do about a template's specifiers.
 pub(super) const NAME_INSTANCE: &str =
     "name an instance where the unit is a template: NAME@INSTANCE";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const SHIM: &str = "/opt/reuseport/libreuseport.so";
+
+    #[test]
+    fn a_profile_of_apparmor_is_found() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let profiles = directory.path().join("etc/apparmor.d");
+        fs::create_dir_all(profiles.join("local")).expect("made");
+        fs::create_dir_all(directory.path().join("usr/sbin")).expect("made");
+        fs::write(directory.path().join("usr/sbin/named"), "").expect("written");
+        let root = Root::new(directory.path()).expect("a root");
+        let code = || {
+            let found = judge_profile(&root, Path::new("/usr/sbin/named"), Path::new(SHIM));
+            found.map(|one| one.code)
+        };
+        assert_eq!(code(), None);
+        fs::write(
+            profiles.join("usr.sbin.named"),
+            "profile named /usr/sbin/named {}",
+        )
+        .expect("it");
+        assert_eq!(code(), Some("confined"));
+        fs::write(
+            profiles.join("local/usr.sbin.named"),
+            format!("{SHIM} mr,\n"),
+        )
+        .expect("it");
+        assert_eq!(code(), None);
+    }
+}
