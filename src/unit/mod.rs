@@ -2,7 +2,6 @@
 //! the shim into one.
 
 mod command;
-
 mod dropin;
 mod environment;
 mod judge;
