@@ -25,5 +25,4 @@ pub mod rules;
 pub mod runner;
 pub mod shim;
 pub mod sockets;
-mod splice;
 pub mod unit;

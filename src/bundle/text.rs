@@ -7,7 +7,6 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 
 use crate::image::json::Document;
-use crate::splice::{self, Splice};
 
 /// A value in a text.
 #[derive(Debug)]
@@ -115,11 +114,24 @@ pub(super) fn rewrite(text: &str, old: &Value, new: &Value, document: &Document)
     let mut writer = Writer {
         text,
         document,
-        splices: Vec::new(),
+        changes: Vec::new(),
     };
     writer.change(&scan(text), old, new);
-    // They never overlap.
-    splice::apply(text, writer.splices).unwrap_or_else(|| document.with(new.clone()).to_text())
+    apply(text, writer.changes)
+}
+
+/// `text` with `changes` made, which do not overlap.
+fn apply(text: &str, mut changes: Vec<(Range<usize>, String)>) -> String {
+    changes.sort_by_key(|(range, _)| (range.start, range.end));
+    let mut result = String::with_capacity(text.len());
+    let mut done = 0;
+    for (range, new) in changes {
+        result += &text[done..range.start];
+        result += &new;
+        done = range.end;
+    }
+    result += &text[done..];
+    result
 }
 
 /// The text of the value at `path`, names from the top.
@@ -145,7 +157,8 @@ fn find(text: &str, path: &[&str]) -> Option<Range<usize>> {
 struct Writer<'t> {
     text: &'t str,
     document: &'t Document,
-    splices: Vec<Splice>,
+    /// What takes the place of which bytes.
+    changes: Vec<(Range<usize>, String)>,
 }
 
 /// What becomes of a part.
@@ -163,10 +176,10 @@ impl Writer<'_> {
         match (old, new) {
             (Value::Object(old), Value::Object(new)) => self.members(node, old, new),
             (Value::Array(old), Value::Array(new)) => self.items(node, old, new),
-            _ => self.splices.push(Splice {
-                range: node.range.clone(),
-                text: self.write(new, self.lead(node.range.start)),
-            }),
+            _ => {
+                let text = self.write(new, self.lead(node.range.start));
+                self.changes.push((node.range.clone(), text));
+            }
         }
     }
 
@@ -216,21 +229,19 @@ impl Writer<'_> {
         let ends = |index: usize| node.parts[index].node.range.end;
         let Some(first_kept) = first_kept else {
             if !node.parts.is_empty() || !added.is_empty() {
-                self.splices.push(Splice {
-                    range: start + 1..end - 1,
-                    text: self.fill(start, added),
-                });
+                let text = self.fill(start, added);
+                self.changes.push((start + 1..end - 1, text));
             }
             return;
         };
         if first_kept > 0 {
             let range = node.parts[0].start..node.parts[first_kept].start;
-            self.splices.push(Splice::delete(range));
+            self.changes.push((range, String::new()));
         }
         for (index, fate) in fates.iter().enumerate().skip(first_kept + 1) {
             if *fate == Fate::Goes {
                 let range = ends(index - 1)..ends(index);
-                self.splices.push(Splice::delete(range));
+                self.changes.push((range, String::new()));
             }
         }
         // What stands before the last part stands before the new ones, too.
@@ -245,7 +256,7 @@ impl Writer<'_> {
             let lead = gap.rsplit_once('\n').map(|(_, lead)| lead);
             text += &self.part(*name, value, lead);
         }
-        self.splices.push(Splice::insert(ends(last), text));
+        self.changes.push((ends(last)..ends(last), text));
     }
 
     /// What stands between the brackets of a list or object that begins at `start`

@@ -85,12 +85,7 @@ impl Document {
     /// The document as bytes: those that were parsed, if the tree is the same and
     /// the style is one that we know.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.to_text().into_bytes()
-    }
-
-    /// The same as text.
-    pub(crate) fn to_text(&self) -> String {
-        self.style.write(&self.tree)
+        self.style.write(&self.tree).into_bytes()
     }
 
     /// `value` in this style, without an end: on lines of its own where it `has_lines`

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 use super::document::{Content, Document, Id};
 use super::error::Fault;
 use super::path::{Path, Step};
+use super::splice::Splice;
 use super::write::{self, Indent};
-use crate::splice::Splice;
 
 /// One addition. Paths and places in lists are those before any addition.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,6 +21,7 @@ mod path;
 mod pods;
 mod remove;
 mod scalar;
+mod splice;
 mod stream;
 mod value;
 mod workload;

@@ -10,8 +10,8 @@ use super::document::{Content, Document, Id};
 use super::edit::{Edited, Records};
 use super::error::Fault;
 use super::path::{Path, Step, unescaped};
+use super::splice::Splice;
 use super::value::MERGE;
-use crate::splice::Splice;
 
 /// What goes. Paths and places in lists are those before anything goes.
 #[derive(Debug, Default)]

@@ -6,9 +6,9 @@ use serde_json::Value;
 use super::document::{Document, Documents};
 use super::edit::Edited;
 use super::error::{Error, Fault, Position};
+use super::splice::{self, Splice};
 use super::value;
 use super::write::Indent;
-use crate::splice::{self, Splice};
 
 /// What a document of the result must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,20 +4,20 @@ use std::ops::Range;
 
 /// One replacement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Splice {
-    pub(crate) range: Range<usize>,
-    pub(crate) text: String,
+pub(super) struct Splice {
+    pub(super) range: Range<usize>,
+    pub(super) text: String,
 }
 
 impl Splice {
-    pub(crate) fn insert(at: usize, text: impl Into<String>) -> Self {
+    pub(super) fn insert(at: usize, text: impl Into<String>) -> Self {
         Self {
             range: at..at,
             text: text.into(),
         }
     }
 
-    pub(crate) fn delete(range: Range<usize>) -> Self {
+    pub(super) fn delete(range: Range<usize>) -> Self {
         Self {
             range,
             text: String::new(),
@@ -27,7 +27,7 @@ impl Splice {
 
 /// `text` with `splices` made. Those at one place keep their order; `None` where
 /// two of them overlap.
-pub(crate) fn apply(text: &str, mut splices: Vec<Splice>) -> Option<String> {
+pub(super) fn apply(text: &str, mut splices: Vec<Splice>) -> Option<String> {
     splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
     let more: usize = splices.iter().map(|splice| splice.text.len()).sum();
     let mut result = String::with_capacity(text.len() + more);
