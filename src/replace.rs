@@ -1,21 +1,38 @@
 //! Writing a file in the place of another: whoever looks, at any moment, sees the
 //! old one or the new one, whole.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use tempfile::Builder;
 
-/// Writes `bytes` to `path`, unless they are there. A file that is there gives the new one its mode and,
-/// where that is permitted, its owner; a link is followed. A new file has `mode`,
-/// less what the file mode creation mask takes away.
+/// Writes `bytes` to `path`, unless they are there. A file that is there gives the
+/// new one its mode and, where that is permitted, its owner; a link is followed. A
+/// new file has `mode`, less what the file mode creation mask takes away.
+///
+/// Its content is on the disk before it gets its name, so that a machine that loses
+/// its power keeps the old file or the new one, too. Which of them, it does not
+/// promise: its directory is not waited for.
 ///
 /// # Errors
 /// The directory cannot be written, or the disk is full; the old file is still
 /// there.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write(path, bytes, mode, true)
+}
+
+/// The same for what need not outlive the machine's power: nothing waits for the
+/// disk.
+///
+/// # Errors
+/// As for [`replace`].
+pub fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write(path, bytes, mode, false)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32, is_synced: bool) -> io::Result<()> {
     let (path, old) = match fs::canonicalize(path) {
         Ok(path) => {
             let old = fs::metadata(&path)?;
@@ -45,10 +62,11 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         file.as_file().set_permissions(mode)?;
     }
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
+    if is_synced {
+        file.as_file().sync_all()?;
+    }
     file.persist(&path).map_err(|error| error.error)?;
-    // The name is on the disk only with its directory.
-    File::open(directory)?.sync_all()
+    Ok(())
 }
 
 #[cfg(test)]

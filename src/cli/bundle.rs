@@ -7,7 +7,7 @@ use super::host::{self, HostFlags};
 use super::{answer, complain, status};
 use crate::bundle::{self, Bundle};
 use crate::program::Root;
-use crate::replace::replace;
+use crate::replace::replace_unsynced;
 use crate::rules::Assignments;
 use crate::shim::{self, Architecture};
 
@@ -28,8 +28,8 @@ pub(super) struct Request<'a> {
 pub(super) fn found(directory: &Path, bundle: &Bundle) -> Result<Found, bundle::Error> {
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
     let target = directory.display().to_string();
-    let judgement = bundle.judge(&has_shim)?;
-    Ok(Found::new(target, vec![judgement], Vec::new()))
+    let verdict = bundle.judge(&has_shim)?;
+    Ok(Found::new(target, vec![verdict.program], verdict.findings))
 }
 
 pub(super) fn inject(request: Request<'_>) -> u8 {
@@ -83,7 +83,8 @@ fn put(bundle: &Bundle, text: &[u8], in_place: bool) -> u8 {
     if !in_place {
         return answer(text);
     }
-    match replace(&bundle.path, text, 0o644) {
+    // Runtimes and engines write theirs so, too: a bundle is made anew, not kept.
+    match replace_unsynced(&bundle.path, text, 0o644) {
         Ok(()) => answer(format!("{}\n", bundle.path.display()).as_bytes()),
         Err(error) => complain(
             &format_args!("{}: {error}", bundle.path.display()),

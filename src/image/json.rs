@@ -88,6 +88,28 @@ impl Document {
         self.style.write(&self.tree).into_bytes()
     }
 
+    /// `value` in this style, without an end: on lines of its own where it `has_lines`
+    /// and the style has them.
+    pub(crate) fn spell(&self, value: &Value, has_lines: bool) -> String {
+        let style = Style {
+            indent: self.style.indent.clone().filter(|_| has_lines),
+            is_spaced: self.is_spaced(),
+            escapes: self.style.escapes,
+            end: String::new(),
+        };
+        style.write(value)
+    }
+
+    /// What stands before each line, once a level; `None` for one line.
+    pub(crate) fn indent(&self) -> Option<&str> {
+        self.style.indent.as_deref()
+    }
+
+    /// Whether colons are followed by a space.
+    pub(crate) fn is_spaced(&self) -> bool {
+        self.style.is_spaced || self.style.indent.is_some()
+    }
+
     /// Another tree in the same style.
     #[must_use]
     pub fn with(&self, tree: Value) -> Self {

@@ -35,6 +35,36 @@ impl Status {
     }
 }
 
+/// The extended attribute `security.capability`, see <linux/capability.h>: sets of
+/// bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileCapabilities {
+    pub permitted: u64,
+    pub inheritable: u64,
+    /// Whether what is gained is in effect at once.
+    pub is_effective: bool,
+}
+
+impl FileCapabilities {
+    /// Reads the attribute's `value`; what has another form has none.
+    pub(super) fn parse(value: &[u8]) -> Option<Self> {
+        const EFFECTIVE: u32 = 1;
+        let mut words = value.chunks_exact(4).map(|bytes| {
+            let bytes = bytes.try_into().unwrap_or_default();
+            u32::from_le_bytes(bytes)
+        });
+        let flags = words.next()?;
+        let low = [words.next()?, words.next()?];
+        let high = [words.next().unwrap_or(0), words.next().unwrap_or(0)];
+        let set = |index: usize| u64::from(high[index]) << 32 | u64::from(low[index]);
+        Some(Self {
+            permitted: set(0),
+            inheritable: set(1),
+            is_effective: flags & EFFECTIVE != 0,
+        })
+    }
+}
+
 /// What a file is, by its beginning.
 #[derive(Debug)]
 pub enum Head {
@@ -97,6 +127,14 @@ pub trait Files: fmt::Debug {
     /// It cannot be reached.
     fn has_capabilities(&self, path: &Path) -> io::Result<bool>;
 
+    /// Whether set-id bits and capabilities have no effect there.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    fn is_nosuid(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Asks for the next part; `false` where there is none left.
     fn deepen(&self) -> bool;
 }
@@ -120,6 +158,10 @@ impl<T: Files + ?Sized> Files for Rc<T> {
 
     fn has_capabilities(&self, path: &Path) -> io::Result<bool> {
         self.as_ref().has_capabilities(path)
+    }
+
+    fn is_nosuid(&self, path: &Path) -> io::Result<bool> {
+        self.as_ref().is_nosuid(path)
     }
 
     fn deepen(&self) -> bool {

@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 
 pub use code::Code;
 pub use elf::{Elf, Error as ElfError, Linkage};
-pub use files::{Files, Head, Status};
+pub use files::{FileCapabilities, Files, Head, Status};
 pub use follow::{Broken, Chain, Link, follow};
 pub use judge::{Credentials, Judge, Judgement, Shims};
 pub use libraries::Libc;

@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, StatVfsMountFlags, openat, openat2};
 use rustix::io::Errno;
 
-use super::files::{Files, Head, Status};
+use super::files::{FileCapabilities, Files, Head, Status};
 use crate::mount;
 
 /// A file system that programs are looked for in.
@@ -202,10 +202,19 @@ impl Root {
         if let Place::Files(files) = &self.0 {
             return files.has_capabilities(path);
         }
+        Ok(self.capabilities(path)?.is_some())
+    }
+
+    /// The capabilities of the file at `path`, which lies in a directory.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub fn capabilities(&self, path: &Path) -> io::Result<Option<FileCapabilities>> {
         let mut value = [0_u8; 64];
         let file = self.pinned(path)?;
         let read = rustix::fs::getxattr(&file.path, "security.capability", &mut value);
-        Ok(read.is_ok_and(|length| length > 0))
+        let value = read.ok().and_then(|length| value.get(..length));
+        Ok(value.and_then(FileCapabilities::parse))
     }
 
     /// Whether set-id bits and capabilities have no effect where `path` lies.
@@ -213,8 +222,8 @@ impl Root {
     /// # Errors
     /// It cannot be reached.
     pub fn is_nosuid(&self, path: &Path) -> io::Result<bool> {
-        if let Place::Files(_) = &self.0 {
-            return Ok(false);
+        if let Place::Files(files) = &self.0 {
+            return files.is_nosuid(path);
         }
         mount::is(&self.pinned(path)?.path, StatVfsMountFlags::NOSUID)
     }

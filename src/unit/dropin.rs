@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::Unit;
-use super::syntax::{quoted, words};
+use super::environment::Environment;
+use super::syntax::quoted;
 use crate::preload::{self, LD_PRELOAD};
 use crate::rules::Assignments;
 use crate::shim;
@@ -19,32 +20,6 @@ const HEADING: &str =
 /// Whether `text` is a drop-in of ours.
 pub fn is_ours(text: &[u8]) -> bool {
     text.starts_with(HEADING.as_bytes())
-}
-
-/// What a unit's settings `Environment=` amount to; specifiers stand as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment(Vec<(String, String)>);
-
-impl Environment {
-    /// That of `unit`.
-    pub fn of(unit: &Unit) -> Self {
-        let mut this = Self::default();
-        for setting in unit.list("Environment") {
-            for word in words(&setting.line.value).unwrap_or_default() {
-                if let Some((name, value)) = word.split_once('=') {
-                    this.0.retain(|(one, _)| one != name);
-                    this.0.push((name.to_owned(), value.to_owned()));
-                }
-            }
-        }
-        this
-    }
-
-    /// The value of `name`.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(one, _)| one == name);
-        found.map(|(_, value)| value.as_str())
-    }
 }
 
 /// The text of the drop-in for `unit`, which is read without it: the shim at

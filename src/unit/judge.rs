@@ -1,17 +1,19 @@
 //! Whether the shim will act in a unit's program: the program itself, who runs
-//! it, and what systemd puts between it and the shim.
+//! it, what becomes of the variables, and what systemd puts between it and the
+//! shim.
 
-use std::ffi::OsString;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
 
-use super::dropin::{DROP_IN, Environment};
+use super::Error;
+use super::command::{self, Command};
+use super::environment::{Environment, files};
 use super::load::{Setting, Unit};
-use super::syntax::{is_yes, words};
-use super::{Error, syntax};
-use crate::finding::{Finding, Severity};
-use crate::preload::LD_PRELOAD;
-use crate::program::{Credentials, Judge, Judgement, Lookup, Root, Shims};
+use super::sandbox::{self, NAME_INSTANCE};
+use super::specifier::expand;
+use super::variables::keep_variables;
+use crate::finding::{Finding, Severity, Verdict as Answer};
+use crate::program::{Judge, Judgement, Lookup, Root, Shims};
 
 /// What is found of a unit.
 #[derive(Debug)]
@@ -30,190 +32,118 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// # Errors
 /// It has no ExecStart=, or one that systemd would not take.
 pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<Verdict, Error> {
+    let files = files(unit, root);
+    let environment = Environment::of(unit).effective(unit, &files);
+    let commands = command::commands(unit, &environment)?;
     let mut findings = Vec::new();
-    see_shim(unit, root, shim, &mut findings);
-    keep_variable(unit, root, &mut findings);
+    if !commands.iter().all(|one| one.is_unconfined) {
+        findings.extend(sandbox::judge(unit, root, shim));
+    }
+    keep_variables(unit, shim, &files, &mut findings);
     note_sockets(unit, root, &mut findings);
-    let mut commands = Vec::new();
-    let starts = unit.list("ExecStart");
-    if starts.is_empty() {
-        return Err(Error::NoExecStart {
-            name: unit.name.clone(),
-            path: unit.path.clone(),
-        });
-    }
-    let environment = Environment::of(unit);
-    for start in starts {
-        let command = Command::parse(unit, &environment, start)?;
-        let who = credentials(unit, root, command.is_privileged);
-        let own;
-        let root = match unit.value("RootDirectory") {
-            Some(setting) if setting.line.value != "/" => {
-                let path = Path::new(&setting.line.value);
-                own = root.pinned(path).and_then(|pinned| Root::new(&pinned.path));
-                if let Err(why) = &own {
-                    let what = format!("cannot be looked into: {why}");
-                    let found = error("unit-root", setting, &what, "make that directory");
-                    if !findings.contains(&found) {
-                        findings.push(found);
-                    }
-                }
-                own.as_ref().unwrap_or(root)
-            }
-            _ => root,
-        };
-        let directory = unit
-            .value("WorkingDirectory")
-            .map(|one| one.line.value.as_str());
-        let directory = directory.map_or("/", |one| one.trim_start_matches('-'));
-        let lookup = Lookup {
-            root,
-            path: Some(PATH.as_ref()),
-            directory: Path::new(directory),
-        };
-        let variable = |name: &str| environment.get(name).map(AsRef::as_ref);
-        let judgement = Judge::new(lookup, who, variable).judge(&command.words, shims);
-        commands.push(judgement);
-    }
-    Ok(Verdict { commands, findings })
-}
-
-/// A command line of a unit.
-struct Command {
-    words: Vec<OsString>,
-    /// Whether it starts with all rights, whatever `User=` says.
-    is_privileged: bool,
-}
-
-impl Command {
-    fn parse(unit: &Unit, environment: &Environment, start: &Setting) -> Result<Self, Error> {
-        let fail = |what| Error::ExecStart {
-            path: start.path.clone(),
-            value: start.line.value.clone(),
-            what,
-        };
-        let value = start.line.value.as_str();
-        let line = value.trim_start_matches(['@', '-', ':', '+', '!', '|']);
-        let prefix = &value[..value.len() - line.len()];
-        let words = syntax::words(line).ok_or_else(|| fail("a quote is not closed"))?;
-        let mut words: Vec<String> = words.iter().map(|word| expand(unit, word)).collect();
-        if words.is_empty() {
-            return Err(fail("it names no program"));
-        }
-        if prefix.contains('@') && words.len() > 1 {
-            // The second word is the name that the program is to see.
-            words.remove(1);
-        }
-        if !prefix.contains(':') {
-            let arguments = words.split_off(1);
-            words.extend(
-                arguments
-                    .iter()
-                    .flat_map(|word| substitute(environment, word)),
-            );
-        }
-        Ok(Self {
-            words: words.into_iter().map(OsString::from).collect(),
-            is_privileged: prefix.contains(['+', '!']),
-        })
-    }
-}
-
-/// Replaces the specifiers of systemd.unit(5) that the name alone gives.
-fn expand(unit: &Unit, word: &str) -> String {
-    let stem = unit.name.strip_suffix(".service").unwrap_or(&unit.name);
-    let (prefix, instance) = stem.split_once('@').unwrap_or((stem, ""));
-    let mut text = String::new();
-    let mut rest = word.chars();
-    while let Some(c) = rest.next() {
-        if c != '%' {
-            text.push(c);
-            continue;
-        }
-        match rest.next() {
-            Some('%') => text.push('%'),
-            Some('n') => text.push_str(&unit.name),
-            Some('N') => text.push_str(stem),
-            Some('p' | 'P') => text.push_str(prefix),
-            Some('i') => text.push_str(instance),
-            Some('I') => text.push_str(&instance.replace('-', "/")),
-            Some('t') => text.push_str("/run"),
-            Some('S') => text.push_str("/var/lib"),
-            Some('E') => text.push_str("/etc"),
-            other => {
-                text.push('%');
-                text.extend(other);
+    let mut judgements = Vec::new();
+    for one in commands {
+        let (judgement, more) = judge_command(unit, root, &environment, &one, shims);
+        judgements.extend(judgement);
+        let who = one.credentials(unit, root);
+        let more = more.into_iter().chain(sandbox::judge_user(who, root, shim));
+        for finding in more {
+            if !findings.contains(&finding) {
+                findings.push(finding);
             }
         }
     }
-    text
+    if let Some((path, _)) = judgements.iter().find_map(|one| one.chain.program()) {
+        findings.extend(sandbox::judge_profile(root, path, shim));
+    }
+    Ok(Verdict {
+        commands: judgements,
+        findings,
+    })
 }
 
-/// Replaces `$NAME`, which may become several words, and `${NAME}` within one.
-fn substitute(environment: &Environment, word: &str) -> Vec<String> {
-    let value = |name: &str| environment.get(name).unwrap_or_default();
-    if let Some(name) = word.strip_prefix('$')
-        && !name.starts_with(['{', '$'])
+/// Judges one command; none where its program is not known.
+fn judge_command(
+    unit: &Unit,
+    root: &Root,
+    environment: &Environment,
+    command: &Command<'_>,
+    shims: Shims<'_>,
+) -> (Option<Judgement>, Vec<Finding>) {
+    let warning = |what: &str| {
+        let mut finding = error("unknown-specifier", command.setting, what, NAME_INSTANCE);
+        finding.severity = Severity::Warning;
+        finding
+    };
+    if let Some(unknown) = &command.unknown_program {
+        let what = format!("depends on {}: what it starts is not known", unknown.0);
+        return (None, vec![warning(&what)]);
+    }
+    let mut findings = Vec::new();
+    let own;
+    let root = match unit.value("RootDirectory") {
+        Some(setting) if setting.line.value != "/" => {
+            let Ok(path) = expand(unit, &setting.line.value) else {
+                let what = "depends on a specifier: what is started is not known";
+                return (None, vec![warning(what)]);
+            };
+            own = root
+                .pinned(Path::new(&path))
+                .and_then(|pinned| Root::new(&pinned.path));
+            if let Err(why) = &own {
+                let what = format!("cannot be looked into: {why}");
+                let hint = "make that directory";
+                findings.push(error("unit-root", setting, &what, hint));
+            }
+            own.as_ref().unwrap_or(root)
+        }
+        _ => root,
+    };
+    let directory = unit.text("WorkingDirectory").and_then(Result::ok);
+    let directory = directory.map_or("/".into(), |one| one.trim_start_matches('-').to_owned());
+    let search = unit.words("ExecSearchPath");
+    let search: Vec<&str> = search.iter().map(|(word, _)| word.as_str()).collect();
+    let search = if search.is_empty() {
+        PATH.to_owned()
+    } else {
+        search.join(":")
+    };
+    let mut lookup = Lookup {
+        root,
+        path: Some(OsStr::new(&search)),
+        directory: Path::new(&directory),
+    };
+    let mut words = command.words.clone();
+    // What scripts start is looked for in PATH, but not the program itself.
+    if let Some(first) = words.first_mut()
+        && let Ok(found) = lookup.find(first)
     {
-        return value(name).split_whitespace().map(str::to_owned).collect();
+        *first = found.into_os_string();
+        let path = environment.get("PATH").map(OsStr::new);
+        lookup.path = path.or(lookup.path);
     }
-    let mut text = String::new();
-    let mut rest = word;
-    while let Some((before, after)) = rest.split_once("${") {
-        text.push_str(before);
-        match after.split_once('}') {
-            Some((name, after)) => {
-                text.push_str(value(name));
-                rest = after;
-            }
-            None => {
-                text.push_str("${");
-                rest = after;
-            }
-        }
+    let variable = |name: &str| environment.get(name).map(AsRef::as_ref);
+    let who = command.credentials(unit, root);
+    let mut judgement = Judge::new(lookup, who, variable).judge(&words, shims);
+    if let Some(unknown) = &command.unknown_argument
+        && judgement.chain.links.len() > 1
+        && judgement.verdict() == Answer::Fails
+    {
+        // The wrapper or script may lead elsewhere.
+        let what = format!(
+            "depends on {}: what it starts in the end is not known",
+            unknown.0
+        );
+        findings.push(warning(&what));
+        judgement.chain.broken = None;
+        judgement
+            .findings
+            .retain(|one| one.severity != Severity::Error);
     }
-    text.push_str(rest);
-    vec![text.replace("$$", "$")]
+    (Some(judgement), findings)
 }
 
-/// Who runs the program. A user that cannot be looked up is one without rights.
-fn credentials(unit: &Unit, root: &Root, is_privileged: bool) -> Credentials {
-    const NOBODY: u32 = 65534;
-    let setting = |key: &str| unit.value(key).map(|one| one.line.value.as_str());
-    let look_up = |file: &str, name: &str| {
-        if let Ok(id) = name.parse() {
-            return Some((id, id));
-        }
-        let mut text = String::new();
-        let file = root.open(Path::new(file)).ok()?;
-        file.take(16 << 20).read_to_string(&mut text).ok()?;
-        let line = text
-            .lines()
-            .find(|line| line.split(':').next() == Some(name))?;
-        let mut ids = line
-            .split(':')
-            .skip(2)
-            .map(|id| id.parse().unwrap_or(NOBODY));
-        Some((ids.next()?, ids.next().unwrap_or(NOBODY)))
-    };
-    let own = Credentials::of_this_process();
-    let (user, group) = match setting("User") {
-        _ if is_privileged => (0, 0),
-        _ if unit.is_user => (own.user, own.group),
-        Some(name) => look_up("/etc/passwd", name).unwrap_or((NOBODY, NOBODY)),
-        None if unit.is_yes("DynamicUser") => (NOBODY, NOBODY),
-        None => (0, 0),
-    };
-    let other = setting("Group").filter(|_| !is_privileged);
-    let other = other.and_then(|name| look_up("/etc/group", name));
-    Credentials {
-        user,
-        group: other.map_or(group, |(id, _)| id),
-        no_new_privileges: unit.is_yes("NoNewPrivileges"),
-    }
-}
-
-fn error(code: &'static str, setting: &Setting, what: &str, hint: &str) -> Finding {
+pub(super) fn error(code: &'static str, setting: &Setting, what: &str, hint: &str) -> Finding {
     let Setting { path, line } = setting;
     let message = format!(
         "{}:{}: {}={} {what}",
@@ -223,175 +153,6 @@ fn error(code: &'static str, setting: &Setting, what: &str, hint: &str) -> Findi
         line.value
     );
     Finding::new(Severity::Error, code, message).hint(hint)
-}
-
-/// The paths that the setting `key` lists, each with its setting.
-fn paths<'a>(unit: &'a Unit, key: &str) -> Vec<(PathBuf, &'a Setting)> {
-    let list = unit.list(key).into_iter();
-    let paths = list.flat_map(|setting| {
-        let words = words(&setting.line.value).unwrap_or_default();
-        words.into_iter().map(move |word| {
-            let path = word.trim_start_matches(['-', '+']);
-            let path = path.split(':').next().unwrap_or_default();
-            (PathBuf::from(path), setting)
-        })
-    });
-    paths.collect()
-}
-
-/// The bind mounts: source, destination, and the setting.
-fn binds(unit: &Unit) -> Vec<(PathBuf, PathBuf, &Setting)> {
-    let settings = ["BindPaths", "BindReadOnlyPaths"].map(|key| unit.list(key));
-    let mut found = Vec::new();
-    for setting in settings.into_iter().flatten() {
-        for word in words(&setting.line.value).unwrap_or_default() {
-            let mut parts = word.trim_start_matches('-').split(':');
-            let source = parts.next().unwrap_or_default();
-            let destination = parts.next().filter(|one| !one.is_empty());
-            let destination = destination.unwrap_or(source);
-            found.push((source.into(), destination.into(), setting));
-        }
-    }
-    found
-}
-
-/// What keeps the shim from being seen or mapped, see systemd.exec(5),
-/// "Sandboxing".
-fn see_shim(unit: &Unit, root: &Root, shim: &Path, findings: &mut Vec<Finding>) {
-    const BIND: &str = "put the shim there: BindReadOnlyPaths=";
-    let directory = shim.parent().unwrap_or(Path::new("/"));
-    let bind = format!("{BIND}{}", directory.display());
-    let mut is_bound = false;
-    for (source, destination, setting) in binds(unit) {
-        let Ok(below) = shim.strip_prefix(&destination) else {
-            continue;
-        };
-        let path = source.join(below);
-        is_bound = path == shim || root.canonical(&path).is_ok();
-        if !is_bound {
-            let what = format!("puts something else in the place of {}", shim.display());
-            findings.push(error("shim-hidden", setting, &what, &bind));
-        }
-    }
-    for key in ["RootDirectory", "RootImage", "RootMStack"] {
-        if let Some(setting) = unit.value(key)
-            && setting.line.value != "/"
-            && !is_bound
-        {
-            let what = format!("has no {}", shim.display());
-            findings.push(error("unit-root", setting, &what, &bind));
-        }
-    }
-    let covers = |path: &Path| shim.starts_with(path);
-    let mut hidden = |setting: &Setting, hint: &str| {
-        let what = format!("hides {}", shim.display());
-        findings.push(error("shim-hidden", setting, &what, hint));
-    };
-    for (path, setting) in paths(unit, "InaccessiblePaths") {
-        if covers(&path) {
-            hidden(
-                setting,
-                "install the shim elsewhere, and name it with --shim-path",
-            );
-        }
-    }
-    for (path, setting) in paths(unit, "TemporaryFileSystem") {
-        if covers(&path) && !is_bound {
-            hidden(setting, &bind);
-        }
-    }
-    if let Some(setting) = unit.value("ProtectHome")
-        && (is_yes(&setting.line.value) || setting.line.value == "tmpfs")
-        && ["/home", "/root", "/run/user"]
-            .iter()
-            .any(|path| covers(Path::new(path)))
-        && !is_bound
-    {
-        hidden(
-            setting,
-            "install the shim elsewhere, and name it with --shim-path",
-        );
-    }
-    for key in ["PrivateTmp", "DynamicUser"] {
-        if let Some(setting) = unit.value(key)
-            && (is_yes(&setting.line.value) || setting.line.value == "disconnected")
-            && ["/tmp", "/var/tmp"]
-                .iter()
-                .any(|path| covers(Path::new(path)))
-        {
-            hidden(
-                setting,
-                "install the shim elsewhere, and name it with --shim-path",
-            );
-        }
-    }
-    let depth = |key| {
-        let covering = paths(unit, key)
-            .into_iter()
-            .filter(|(path, _)| covers(path));
-        covering.max_by_key(|(path, _)| path.components().count())
-    };
-    if let Some((path, setting)) = depth("NoExecPaths") {
-        let allowed = depth("ExecPaths").map_or(0, |(path, _)| path.components().count());
-        if allowed <= path.components().count() {
-            let what = format!("keeps {} from being mapped", shim.display());
-            let hint = format!("allow it: ExecPaths={}", directory.display());
-            findings.push(error("shim-noexec", setting, &what, &hint));
-        }
-    }
-}
-
-/// What takes LD_PRELOAD away again, or sets it anew.
-fn keep_variable(unit: &Unit, root: &Root, findings: &mut Vec<Finding>) {
-    for setting in unit.list("UnsetEnvironment") {
-        let names = words(&setting.line.value).unwrap_or_default();
-        if names
-            .iter()
-            .any(|one| one.split('=').next() == Some(LD_PRELOAD))
-        {
-            findings.push(error(
-                "scrubbed-environment",
-                setting,
-                "takes LD_PRELOAD away",
-                "take it out of that list: in a drop-in, UnsetEnvironment= empties it",
-            ));
-        }
-    }
-    for setting in unit.list("EnvironmentFile") {
-        let path = expand(unit, setting.line.value.trim_start_matches('-'));
-        let path = Path::new(&path);
-        let mut text = String::new();
-        let file = root.open(path).map(|file| file.take(1 << 20));
-        let read = file.and_then(|mut file| file.read_to_string(&mut text));
-        let sets = |line: &str| line.trim_start().starts_with("LD_PRELOAD=");
-        if read.is_ok() && text.lines().any(sets) {
-            findings.push(error(
-                "preload-overridden",
-                setting,
-                "sets LD_PRELOAD, and wins over Environment=",
-                "add the shim to LD_PRELOAD in that file, or take it out there",
-            ));
-        }
-    }
-    for setting in unit
-        .settings
-        .iter()
-        .filter(|one| one.line.key == "Environment")
-    {
-        let is_later = setting.path.file_name().is_some_and(|name| name > DROP_IN)
-            && setting.path != unit.path;
-        let words = words(&setting.line.value).unwrap_or_default();
-        // An empty one takes away all before it.
-        let takes = words.is_empty() || words.iter().any(|one| one.starts_with("LD_PRELOAD="));
-        if is_later && takes {
-            findings.push(error(
-                "preload-overridden",
-                setting,
-                &format!("is read after {DROP_IN}, and takes LD_PRELOAD away or sets it anew"),
-                "give that drop-in a name that comes before",
-            ));
-        }
-    }
 }
 
 /// Sockets that systemd binds and passes are out of the shim's reach.
@@ -418,21 +179,58 @@ fn note_sockets(unit: &Unit, root: &Root, findings: &mut Vec<Finding>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Paths;
+    use super::super::{DROP_IN, Paths};
     use super::*;
     use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    /// A system with the unit `name`, which has these lines in `[Service]`.
+    fn system(name: &str, lines: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (path, text) in [
+            (
+                format!("etc/systemd/system/{name}"),
+                format!("[Service]\n{lines}\n"),
+            ),
+            ("etc/passwd".into(), "web:x:33:33::/:\n".into()),
+            ("etc/default/plain".into(), "A=1\n".into()),
+            ("etc/default/rules".into(), "LIBREUSEPORT_PORT=81\n".into()),
+            (
+                "etc/default/jemalloc".into(),
+                "\nLD_PRELOAD='/x.so'\n".into(),
+            ),
+            (
+                "etc/default/ours".into(),
+                format!("LD_PRELOAD=/x.so:{SHIM}\n"),
+            ),
+            (
+                "srv/root/opt/reuseport/libreuseport.so".into(),
+                String::new(),
+            ),
+            ("opt/reuseport/libreuseport.so".into(), String::new()),
+            ("usr/libexec/tool".into(), "#!/none\n".into()),
+        ] {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(&path, text).expect("written");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        }
+        symlink("opt", directory.path().join("link")).expect("a link");
+        directory
+    }
+
+    const SHIM: &str = "/opt/reuseport/libreuseport.so";
+
+    fn verdict(directory: &Path, name: &str) -> Verdict {
+        let root = Root::new(directory).expect("a root");
+        let unit = Unit::read(&root, &Paths::system(), name, DROP_IN).expect("a unit");
+        judge(&unit, &root, Path::new(SHIM), &|_| true).expect("a verdict")
+    }
 
     /// The codes of what is found of a unit with these lines in `[Service]`.
     fn codes(lines: &str) -> Vec<&'static str> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let units = directory.path().join("etc/systemd/system");
-        fs::create_dir_all(&units).expect("a directory");
-        let text = format!("[Service]\nExecStart=/bin/server\n{lines}\n");
-        fs::write(units.join("a.service"), text).expect("a unit");
-        let root = Root::new(directory.path()).expect("a root");
-        let unit = Unit::read(&root, &Paths::system(), "a", DROP_IN).expect("a unit");
-        let shim = Path::new("/opt/reuseport/libreuseport.so");
-        let verdict = judge(&unit, &root, shim, &|_| true).expect("a verdict");
+        let directory = system("a.service", &format!("ExecStart=/bin/server\n{lines}"));
+        let verdict = verdict(directory.path(), "a");
         verdict.findings.iter().map(|one| one.code).collect()
     }
 
@@ -440,11 +238,34 @@ mod tests {
     fn what_hides_the_shim_is_found() {
         for (lines, code) in [
             ("RootImage=/srv/image", "unit-root"),
+            ("RootDirectory=/etc", "unit-root"),
             ("InaccessiblePaths=-/opt", "shim-hidden"),
+            (
+                "InaccessiblePaths=/opt\nBindPaths=/opt/reuseport",
+                "shim-hidden",
+            ),
+            ("InaccessibleDirectories=/link", "shim-hidden"),
             ("TemporaryFileSystem=/opt:ro", "shim-hidden"),
+            (
+                "TemporaryFileSystem=/opt/reuseport\nBindPaths=/opt",
+                "shim-hidden",
+            ),
+            ("MountImages=/srv/image:/opt", "shim-hidden"),
             ("NoExecPaths=/\nExecPaths=/bin /usr", "shim-noexec"),
+            ("NoExecPaths=/link/reuseport\nExecPaths=/opt", "shim-noexec"),
             ("UnsetEnvironment=A LD_PRELOAD", "scrubbed-environment"),
             ("BindReadOnlyPaths=/srv/empty:/opt", "shim-hidden"),
+            ("SystemCallFilter=bind listen", "syscall-filter"),
+            (
+                "SystemCallFilter=~@clock setsockopt:EPERM",
+                "syscall-filter",
+            ),
+            (
+                "SystemCallFilter=@system-service\nSystemCallFilter=~getsockopt",
+                "syscall-filter",
+            ),
+            ("AppArmorProfile=-web", "confined"),
+            ("SELinuxContext=system_u:system_r:web_t:s0", "confined"),
         ] {
             assert_eq!(codes(lines), [code], "{lines}");
         }
@@ -453,14 +274,116 @@ mod tests {
     #[test]
     fn what_does_not_hide_it_is_not() {
         for lines in [
+            "RootDirectory=/srv/root",
             "RootDirectory=/etc\nBindReadOnlyPaths=/opt/reuseport",
-            "InaccessiblePaths=/opt/other\nProtectHome=yes\nPrivateTmp=yes",
+            "InaccessiblePaths=/opt/other\nProtectHome=yes\nPrivateTmp=yes\nPrivateUsers=yes",
             "TemporaryFileSystem=/opt\nTemporaryFileSystem=",
             "TemporaryFileSystem=/opt\nBindReadOnlyPaths=/opt/reuseport",
             "NoExecPaths=/\nExecPaths=/opt/reuseport",
+            "ExecPaths=/bin\nProtectSystem=strict\nMemoryDenyWriteExecute=yes",
             "UnsetEnvironment=LD_PRELOAD\nUnsetEnvironment=",
+            "UnsetEnvironment=LD_PRELOAD=/x.so",
+            "SystemCallFilter=@system-service\nSystemCallFilter=~@privileged",
+            "SystemCallFilter=~@clock @mount",
+            "AppArmorProfile=unconfined",
+            "ExecStart=\nExecStart=+/bin/server\nInaccessiblePaths=/opt",
+            "User=web\nDynamicUser=yes\nAmbientCapabilities=CAP_NET_BIND_SERVICE",
         ] {
             assert_eq!(codes(lines), [""; 0], "{lines}");
         }
+    }
+
+    #[test]
+    fn the_home_and_temporary_directories_hide_what_lies_there() {
+        let directory = system(
+            "a.service",
+            "ExecStart=/bin/a\nProtectHome=tmpfs\nPrivateTmp=yes",
+        );
+        let root = Root::new(directory.path()).expect("a root");
+        let unit = Unit::read(&root, &Paths::system(), "a", DROP_IN).expect("a unit");
+        for shim in [
+            "/home/me/libreuseport.so",
+            "/root/x/libreuseport.so",
+            "/tmp/libreuseport.so",
+        ] {
+            let verdict = judge(&unit, &root, Path::new(shim), &|_| true).expect("a verdict");
+            assert_eq!(verdict.findings[0].code, "shim-hidden", "{shim}");
+        }
+    }
+
+    #[test]
+    fn files_with_variables_win_over_ours() {
+        for (lines, expected) in [
+            ("EnvironmentFile=/etc/default/plain", &[][..]),
+            ("EnvironmentFile=-/etc/default/none", &[]),
+            ("EnvironmentFile=/etc/default/ours", &[]),
+            (
+                "EnvironmentFile=/etc/default/jemalloc",
+                &["preload-overridden"],
+            ),
+            ("EnvironmentFile=-/etc/default/r*", &["rule-overridden"]),
+            (
+                "EnvironmentFile=/etc/default/[jr]*",
+                &["preload-overridden", "rule-overridden"],
+            ),
+            ("EnvironmentFile=/etc/default/rules\nEnvironmentFile=", &[]),
+            ("EnvironmentFile=/etc/%H", &["unknown-specifier"]),
+            ("UnsetEnvironment=LIBREUSEPORT_PORT", &["rule-overridden"]),
+            ("PassEnvironment=A LD_PRELOAD", &["preload-already-set"]),
+        ] {
+            assert_eq!(codes(lines), expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn drop_ins_that_come_later_win_over_ours() {
+        for (line, expected) in [
+            ("Environment=LD_PRELOAD=/x.so", &["preload-overridden"][..]),
+            ("Environment=", &["preload-overridden"]),
+            ("Environment=LIBREUSEPORT_PORT=1", &["rule-overridden"]),
+            ("Environment=A=b", &[]),
+        ] {
+            let directory = system("a.service", "ExecStart=/bin/server");
+            let path = directory
+                .path()
+                .join("etc/systemd/system/service.d/60-x.conf");
+            fs::create_dir(path.parent().expect("a parent")).expect("made");
+            fs::write(path, format!("[Service]\n{line}\n")).expect("written");
+            let codes = verdict(directory.path(), "a").findings.into_iter();
+            let codes: Vec<_> = codes.map(|one| one.code).collect();
+            assert_eq!(codes, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_user_who_cannot_read_the_shim_is_found() {
+        for user in ["User=web", "DynamicUser=yes", "User=1000"] {
+            let directory = system("a.service", &format!("ExecStart=/bin/a\n{user}"));
+            let closed = directory.path().join("opt/reuseport");
+            fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).expect("a mode");
+            let verdict = verdict(directory.path(), "a");
+            assert_eq!(verdict.findings[0].code, "shim-unreadable", "{user}");
+        }
+    }
+
+    #[test]
+    fn a_template_whose_program_depends_on_its_instance_is_uncertain() {
+        let directory = system("a@.service", "ExecStart=/usr/libexec/%i");
+        let of_template = verdict(directory.path(), "a@");
+        assert!(of_template.commands.is_empty());
+        assert_eq!(of_template.findings[0].code, "unknown-specifier");
+        assert_eq!(of_template.findings[0].severity, Severity::Warning);
+        let of_instance = verdict(directory.path(), "a@tool");
+        let code = of_instance.commands[0].findings[0].code;
+        assert_eq!(code, "missing-interpreter");
+    }
+
+    #[test]
+    fn programs_are_looked_for_where_the_unit_says() {
+        let lines = "ExecSearchPath=/usr/libexec\nExecStart=tool";
+        let directory = system("a.service", lines);
+        let verdict = verdict(directory.path(), "a");
+        let (path, _) = &verdict.commands[0].chain.links[0];
+        assert_eq!(path, Path::new("/usr/libexec/tool"));
     }
 }

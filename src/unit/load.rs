@@ -1,11 +1,13 @@
 //! Finding a unit and its drop-ins, see systemd.unit(5), "Unit File Load Path".
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::names::drop_ins;
+use super::specifier::{Unknown, expand};
 use super::syntax::{self, Line};
 use super::{Error, dropin};
 use crate::nearness;
@@ -19,6 +21,7 @@ pub struct Paths {
     pub own: PathBuf,
     /// Whether they are a user's.
     pub is_user: bool,
+    specifiers: HashMap<char, String>,
 }
 
 impl Paths {
@@ -43,6 +46,22 @@ impl Paths {
             directories: directories.map(PathBuf::from).to_vec(),
             own: "/etc/systemd/system".into(),
             is_user: false,
+            specifiers: [
+                ('t', "/run"),
+                ('S', "/var/lib"),
+                ('C', "/var/cache"),
+                ('L', "/var/log"),
+                ('E', "/etc"),
+                ('T', "/tmp"),
+                ('V', "/var/tmp"),
+                ('h', "/root"),
+                ('u', "root"),
+                ('g', "root"),
+                ('U', "0"),
+                ('G', "0"),
+            ]
+            .map(|(letter, value)| (letter, value.to_owned()))
+            .into(),
         }
     }
 
@@ -53,6 +72,15 @@ impl Paths {
         let configuration = xdg("XDG_CONFIG_HOME").or_else(|| home(".config"));
         let data = xdg("XDG_DATA_HOME").or_else(|| home(".local/share"));
         let runtime = xdg("XDG_RUNTIME_DIR");
+        let specifiers = [
+            ('t', runtime.clone()),
+            ('h', xdg("HOME")),
+            ('E', configuration.clone()),
+            ('C', xdg("XDG_CACHE_HOME").or_else(|| home(".cache"))),
+        ];
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let specifiers = specifiers.into_iter();
+        let specifiers = specifiers.filter_map(|(letter, path)| Some((letter, text(path?))));
         let below = |base: &Option<PathBuf>, name: &str| base.as_ref().map(|base| base.join(name));
         let own = below(&configuration, "systemd/user");
         let directories = [
@@ -77,6 +105,7 @@ impl Paths {
             directories: directories.into_iter().flatten().collect(),
             own: own.unwrap_or_else(|| "/etc/systemd/user".into()),
             is_user: true,
+            specifiers: specifiers.collect(),
         }
     }
 }
@@ -91,12 +120,15 @@ pub(super) struct Setting {
 /// A service unit with its drop-ins.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// The name, with its ending.
+    /// The name, with its ending: where an alias was asked for, that of the unit
+    /// that it stands for.
     pub name: String,
     /// The file that defines it.
     pub path: PathBuf,
     /// Whether a user's manager runs it.
     pub(super) is_user: bool,
+    /// The values of those that depend on the manager alone.
+    pub(super) specifiers: HashMap<char, String>,
     pub(super) settings: Vec<Setting>,
 }
 
@@ -121,7 +153,7 @@ impl Unit {
         }
         let mut settings = Vec::new();
         add(&mut settings, &path, &text);
-        for drop_in in drop_ins(root, paths, &name, &real) {
+        for drop_in in drop_ins(root, &paths.directories, &real) {
             let text = match read(root, &drop_in) {
                 Ok(text) => text,
                 // A link that leads nowhere, or a directory: systemd goes on.
@@ -141,11 +173,34 @@ impl Unit {
             }
         }
         Ok(Self {
-            name,
+            name: real,
             path,
             is_user: paths.is_user,
+            specifiers: paths.specifiers.clone(),
             settings,
         })
+    }
+
+    /// One with the settings `lines`, which lie in no file.
+    #[cfg(test)]
+    pub(super) fn with(name: &str, lines: &str) -> Self {
+        let path = PathBuf::from(name);
+        let mut settings = Vec::new();
+        add(&mut settings, &path, &format!("[Service]\n{lines}"));
+        Self {
+            name: name.to_owned(),
+            path,
+            is_user: false,
+            specifiers: Paths::system().specifiers,
+            settings,
+        }
+    }
+
+    /// The files in which something of it stands, in the order of reading.
+    pub fn files(&self) -> Vec<&Path> {
+        let mut files: Vec<&Path> = self.settings.iter().map(|one| one.path.as_path()).collect();
+        files.dedup();
+        files
     }
 
     /// The values of the list `key`: an empty one takes away those before.
@@ -166,6 +221,22 @@ impl Unit {
         let mut settings = self.settings.iter().rev();
         let setting = settings.find(|one| one.line.key == key)?;
         (!setting.line.value.is_empty()).then_some(setting)
+    }
+
+    /// The words of the list `key`, each with its setting.
+    pub(super) fn words(&self, key: &str) -> Vec<(String, &Setting)> {
+        let list = self.list(key).into_iter();
+        let words = list.flat_map(|setting| {
+            let words = syntax::words(&setting.line.value).unwrap_or_default();
+            words.into_iter().map(move |word| (word, setting))
+        });
+        words.collect()
+    }
+
+    /// The value of `key` with its specifiers replaced.
+    pub(super) fn text(&self, key: &str) -> Option<Result<String, Unknown>> {
+        let setting = self.value(key)?;
+        Some(expand(self, &setting.line.value))
     }
 
     pub(super) fn is_yes(&self, key: &str) -> bool {
@@ -209,23 +280,39 @@ fn full_name(name: &str) -> Result<String, Error> {
     Ok(full)
 }
 
-/// `NAME@.service` for `NAME@INSTANCE.service`.
-fn template(name: &str) -> Option<String> {
-    let (prefix, rest) = name.split_once('@')?;
-    let instance = rest.strip_suffix(".service")?;
-    (!instance.is_empty()).then(|| format!("{prefix}@.service"))
+/// `INSTANCE` of `NAME@INSTANCE.service`.
+pub(super) fn instance(name: &str) -> Option<&str> {
+    let (_, rest) = name.split_once('@')?;
+    let instance = rest.strip_suffix(".service").unwrap_or(rest);
+    (!instance.is_empty()).then_some(instance)
 }
 
-/// The file that defines `name`, and the name that it has after its links.
+/// `NAME@.service` for `NAME@INSTANCE.service`.
+pub(super) fn template(name: &str) -> Option<String> {
+    instance(name)?;
+    let (prefix, _) = name.split_once('@')?;
+    Some(format!("{prefix}@.service"))
+}
+
+/// `name`, or the instance of it that `like` is one of, where it is a template.
+pub(super) fn instantiated(name: &str, like: &str) -> String {
+    match (name.strip_suffix("@.service"), instance(like)) {
+        (Some(prefix), Some(instance)) => format!("{prefix}@{instance}.service"),
+        _ => name.to_owned(),
+    }
+}
+
+/// The file that defines `name`, and the name of that unit: another one where
+/// `name` is an alias.
 fn find(root: &Root, paths: &Paths, name: &str) -> Result<Option<(PathBuf, String)>, Error> {
-    for name in [Some(name.to_owned()), template(name)]
+    for file in [Some(name.to_owned()), template(name)]
         .into_iter()
         .flatten()
     {
         for directory in &paths.directories {
-            let path = directory.join(&name);
+            let path = directory.join(&file);
             if is_masked(root, &path) {
-                return Ok(Some((path, name)));
+                return Ok(Some((path, name.to_owned())));
             }
             let real = match root.canonical(&path) {
                 Ok(real) => real,
@@ -233,7 +320,14 @@ fn find(root: &Root, paths: &Paths, name: &str) -> Result<Option<(PathBuf, Strin
                 Err(source) => return Err(Error::Io { path, source }),
             };
             let real_name = real.file_name().unwrap_or_default().to_string_lossy();
-            return Ok(Some((path, real_name.into_owned())));
+            // A link that leads out of the load path has its own name.
+            let is_unit = |directory: &PathBuf| {
+                let directory = root.canonical(directory);
+                directory.is_ok_and(|one| Some(one.as_path()) == real.parent())
+            };
+            let is_alias = real_name != file && paths.directories.iter().any(is_unit);
+            let real_name = if is_alias { &real_name } else { name };
+            return Ok(Some((path, instantiated(real_name, name))));
         }
     }
     Ok(None)
@@ -270,48 +364,8 @@ fn read(root: &Root, path: &Path) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The names of the directories with drop-ins for `name`, the most particular
-/// first: its own, its template's, those of its dashes, and that of all services.
-fn drop_in_names(name: &str) -> Vec<String> {
-    let mut names = vec![name.to_owned()];
-    names.extend(template(name));
-    let stem = name.strip_suffix(".service").unwrap_or(name);
-    let stem = stem.split_once('@').map_or(stem, |(stem, _)| stem);
-    for (index, _) in stem.rmatch_indices('-') {
-        if index + 1 < stem.len() {
-            names.push(format!("{}.service", &stem[..=index]));
-        }
-    }
-    names.push("service".to_owned());
-    names
-}
-
-/// The drop-ins of a unit, in the order in which they are read. Of those with the
-/// same file name, the one in the best directory counts.
-fn drop_ins(root: &Root, paths: &Paths, name: &str, real: &str) -> Vec<PathBuf> {
-    let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    let mut names = drop_in_names(name);
-    // An alias has those of the unit that it stands for, too.
-    names.extend(drop_in_names(real));
-    for name in names {
-        for directory in &paths.directories {
-            let directory = directory.join(format!("{name}.d"));
-            for file in entries(root, &directory) {
-                if Path::new(&file)
-                    .extension()
-                    .is_some_and(|one| one == "conf")
-                {
-                    let path = directory.join(&file);
-                    found.entry(file).or_insert(path);
-                }
-            }
-        }
-    }
-    found.into_values().collect()
-}
-
 /// The names in a directory of `root`; none where it is not there.
-fn entries(root: &Root, directory: &Path) -> Vec<OsString> {
+pub(super) fn entries(root: &Root, directory: &Path) -> Vec<OsString> {
     let Ok(pinned) = root.pinned(directory) else {
         return Vec::new();
     };
@@ -325,7 +379,7 @@ fn near(root: &Root, paths: &Paths, name: &str) -> Vec<String> {
     let all = directories
         .flat_map(|directory| entries(root, directory))
         .filter_map(|name| name.into_string().ok())
-        .filter(|one| one.ends_with(".service"));
+        .filter(|one| one.ends_with(".service") && one != name);
     nearness::near(name, all)
 }
 
@@ -341,13 +395,5 @@ mod tests {
         for name in ["", "a/b", "a.socket", "a b"] {
             assert!(full_name(name).is_err(), "{name}");
         }
-    }
-
-    #[test]
-    fn drop_ins_of_prefixes_count() {
-        let names = drop_in_names("a-b-c@d.service");
-        let expected = ["a-b-c@d", "a-b-c@", "a-b-", "a-"].map(|one| format!("{one}.service"));
-        assert_eq!(names[..4], expected);
-        assert_eq!(names[4], "service");
     }
 }

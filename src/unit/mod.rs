@@ -1,17 +1,24 @@
 //! systemd service units: read as systemd reads them, and the drop-in that puts
 //! the shim into one.
 
+mod command;
 mod dropin;
+mod environment;
 mod judge;
 mod load;
+mod names;
+mod sandbox;
+mod specifier;
 mod syntax;
+mod variables;
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use dropin::{DROP_IN, Environment, drop_in, is_ours};
+pub use dropin::{DROP_IN, drop_in, is_ours};
+pub use environment::Environment;
 pub use judge::{Verdict, judge};
 pub use load::{Paths, Unit};
 

@@ -2,6 +2,7 @@
 //! systemd.service(5), "Command lines".
 
 use std::fmt::Write;
+use std::str::Chars;
 
 /// A line `KEY=VALUE` of the section `[Service]`, with its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub(super) fn service_lines(text: &str) -> Vec<Line> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The last line may end with a backslash, too.
     for (index, line) in text.lines().chain([""]).enumerate() {
-        if line.trim_start().starts_with(['#', ';']) {
+        let line = line.trim_start();
+        if line.starts_with(['#', ';']) {
             continue;
         }
         let (number, mut whole) = open.take().unwrap_or((index + 1, String::new()));
@@ -52,36 +54,61 @@ pub(super) fn service_lines(text: &str) -> Vec<Line> {
 /// The words of `value`: separated by blanks, with quotes and the escapes of C
 /// taken away. `None` where a quote is not closed.
 pub(super) fn words(value: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut rest = value.chars().peekable();
-    loop {
-        while rest.next_if(char::is_ascii_whitespace).is_some() {}
-        if rest.peek().is_none() {
-            return Some(words);
-        }
-        let mut word = String::new();
-        let mut quote = None;
-        while let Some(c) = rest.peek().copied() {
-            if quote.is_none() && c.is_ascii_whitespace() {
-                break;
+    split(value, false).map(|mut lists| lists.swap_remove(0))
+}
+
+/// The command lines of `value`, which semicolons separate.
+pub(super) fn commands(value: &str) -> Option<Vec<Vec<String>>> {
+    split(value, true)
+}
+
+/// The lists of words of `value`; one, unless it `has_separators`.
+fn split(value: &str, has_separators: bool) -> Option<Vec<Vec<String>>> {
+    let mut lists = vec![Vec::new()];
+    let mut rest = value.trim_start();
+    while !rest.is_empty() {
+        let bare = rest.split_ascii_whitespace().next().unwrap_or_default();
+        match bare {
+            ";" if has_separators => {
+                lists.push(Vec::new());
+                rest = &rest[1..];
             }
-            rest.next();
-            match (c, quote) {
-                ('"' | '\'', None) => quote = Some(c),
-                (c, Some(open)) if c == open => quote = None,
-                ('\\', _) => escape(&mut rest, &mut word),
-                (c, _) => word.push(c),
+            "\\;" if has_separators => {
+                lists.last_mut()?.push(";".to_owned());
+                rest = &rest[2..];
+            }
+            _ => {
+                let mut characters = rest.chars();
+                lists.last_mut()?.push(word(&mut characters)?);
+                rest = characters.as_str();
             }
         }
-        if quote.is_some() {
-            return None;
-        }
-        words.push(word);
+        rest = rest.trim_start();
     }
+    Some(lists)
+}
+
+/// The word that `rest` begins with; `None` where a quote is not closed.
+fn word(rest: &mut Chars<'_>) -> Option<String> {
+    let mut word = String::new();
+    let mut quote = None;
+    while let Some(c) = rest.clone().next() {
+        if quote.is_none() && c.is_ascii_whitespace() {
+            break;
+        }
+        rest.next();
+        match (c, quote) {
+            ('"' | '\'', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            ('\\', _) => escape(rest, &mut word),
+            (c, _) => word.push(c),
+        }
+    }
+    quote.is_none().then_some(word)
 }
 
 /// What stands for a backslash and what follows it.
-fn escape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, word: &mut String) {
+fn escape(rest: &mut Chars<'_>, word: &mut String) {
     let code = |text: String, radix| {
         u32::from_str_radix(&text, radix)
             .ok()
@@ -163,7 +190,7 @@ mod tests {
             .iter()
             .map(|line| (line.number, line.key.as_str(), line.value.as_str()))
             .collect();
-        assert_eq!(lines, [(5, "ExecStart", "/bin/a    b"), (9, "C", "d")]);
+        assert_eq!(lines, [(5, "ExecStart", "/bin/a  b"), (9, "C", "d")]);
     }
 
     #[test]
@@ -172,6 +199,13 @@ mod tests {
         let lines = service_lines(text);
         let values: Vec<_> = lines.iter().map(|line| line.value.as_str()).collect();
         assert_eq!(values, ["A=b\\\\", "/bin/a"]);
+    }
+
+    #[test]
+    fn semicolons_separate_commands() {
+        let lists = commands(r#"a b ; c \; ";" d; ;e"#).expect("closed quotes");
+        let lists: Vec<_> = lists.iter().map(|words| words.join("|")).collect();
+        assert_eq!(lists, ["a|b", "c|;|;|d;|;e"]);
     }
 
     #[test]
@@ -184,6 +218,7 @@ mod tests {
         assert_eq!(split("\"A=b c\" D=e"), ["A=b c", "D=e"]);
         assert_eq!(split(r"\101\w"), ["A\\w"]);
         assert_eq!(words("\"open"), None);
+        assert_eq!(split("a ; b"), ["a", ";", "b"]);
         for text in ["a b", "50%", "x\"y\\z", "1\n2"] {
             let again = split(&quoted(text));
             assert_eq!(again, [text]);

@@ -29,7 +29,7 @@ fn program(test: &str) -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/debian13");
     let unpacked = run(Command::new(script)
         .arg(&directory)
-        .args(["docker-compose", "--alone"]));
+        .args(["--alone", "docker-compose"]));
     if unpacked.status != Some(0) {
         support::skip(test, unpacked.stderr.trim());
         return None;

@@ -308,6 +308,8 @@ fn a_shim_that_is_not_there_is_an_error_with_its_cure() {
 fn what_is_no_bundle_of_a_container_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("config.json");
+    let mounts = json!({"process": {}, "root": {"path": "x"}, "mounts": vec![json!({}); 5000]});
+    let mounts = mounts.to_string();
     for (text, reason) in [
         ("{", "no JSON"),
         ("[]", "no JSON object"),
@@ -315,6 +317,7 @@ fn what_is_no_bundle_of_a_container_is_named() {
         (r#"{"process": {}}"#, "it has no root.path"),
         (r#"{"windows": {}, "process": {}}"#, "Windows"),
         (r#"{"vm": {}, "process": {}}"#, "virtual machine"),
+        (&mounts, "more mounts"),
         (
             r#"{"process": {"env": "x"}, "root": {"path": "x"}}"#,
             "process.env",
@@ -379,5 +382,56 @@ fn the_user_of_the_process_decides_about_set_id_programs() {
             "{user} {privileges}: {}",
             outcome.stdout
         );
+    }
+}
+
+#[test]
+fn the_program_is_looked_for_under_the_mounts() {
+    let program = compile("cc", "live/server.c", &[]);
+    let source = program.parent().expect("a directory");
+    let name = program
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("UTF-8");
+    let mounted = json!({"args": [format!("/srv/{name}"), "plain", "1"], "cwd": "/"});
+    let own = json!({"args": ["/bin/server", "plain", "1"], "cwd": "/"});
+    for (process, mount, status, word) in [
+        (
+            &mounted,
+            json!({"destination": "/srv", "type": "bind", "source": source}),
+            0,
+            "works",
+        ),
+        (
+            &mounted,
+            json!({"destination": "/srv", "type": "ext4", "source": "/dev/x"}),
+            1,
+            "unknown-mount",
+        ),
+        (
+            &mounted,
+            json!({"destination": "/mnt", "type": "tmpfs"}),
+            2,
+            "not-found",
+        ),
+        (
+            &own,
+            json!({"destination": "/mnt", "type": "tmpfs"}),
+            0,
+            "works",
+        ),
+        (
+            &own,
+            json!({"destination": "/bin", "type": "tmpfs"}),
+            2,
+            "not-found",
+        ),
+    ] {
+        let bundle = bundle_of(&program, process);
+        root_with(&bundle.path().join("rootfs"), "/usr/bin/env");
+        edit(bundle.path(), |config| config["mounts"] = json!([&mount]));
+        let outcome = run(reuseport().args(["check", "--strict"]).arg(bundle.path()));
+        assert_eq!(outcome.status, Some(status), "{mount}: {}", outcome.stdout);
+        assert!(outcome.stdout.contains(word), "{mount}: {}", outcome.stdout);
     }
 }

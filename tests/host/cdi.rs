@@ -184,3 +184,38 @@ fn one_form_takes_the_place_of_the_other() {
     install(&["--yaml"]);
     assert_eq!(names(), ["reuseport.yaml"]);
 }
+
+#[test]
+fn check_of_an_image_says_what_a_device_does_to_its_preload() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path().join("layout");
+    let layout = layout.to_str().expect("UTF-8");
+    let image = format!("{layout}:x");
+    for arguments in [
+        &["init", "--layout", layout][..],
+        &["new", "--image", &image],
+        &[
+            "config",
+            "--image",
+            &image,
+            "--config.env",
+            "LD_PRELOAD=/jemalloc.so",
+            "--config.cmd",
+            "/a",
+        ],
+    ] {
+        let outcome = run(command("umoci").args(arguments));
+        assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    }
+    let outcome = run(reuseport().args(["check", &format!("oci:{image}")]));
+    let lines: Vec<_> = outcome.stdout.lines().collect();
+    let note = lines
+        .iter()
+        .position(|line| line.contains("note: preload-already-set"));
+    let hint = lines[note.expect("a note") + 1];
+    assert!(
+        hint.contains("a CDI device's LD_PRELOAD takes their place"),
+        "{}",
+        outcome.stdout
+    );
+}

@@ -6,6 +6,7 @@ mod support;
 
 mod bundle;
 mod cdi;
+mod docker;
 mod kubelet;
 mod unit;
 mod writers;

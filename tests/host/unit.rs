@@ -66,46 +66,217 @@ impl System {
     }
 }
 
+/// The service units that the packages of the tests bring, by package; `kind` is
+/// `system` or `user`.
+fn debian_units(kind: &str) -> Vec<PathBuf> {
+    let packages = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packages"));
+    let packages = packages.expect("a list");
+    let packages = packages
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim());
+    let outcome = run(command("dpkg-query")
+        .arg("--listfiles")
+        .args(packages.filter(|name| !name.is_empty())));
+    let directory = format!("/systemd/{kind}");
+    let is_unit = |path: &&Path| {
+        let is_there = path
+            .parent()
+            .is_some_and(|one| one.to_string_lossy().ends_with(&directory));
+        is_there && path.extension().is_some_and(|one| one == "service")
+    };
+    let mut units: Vec<PathBuf> = outcome
+        .stdout
+        .lines()
+        .map(Path::new)
+        .filter(is_unit)
+        .map(Path::to_owned)
+        .collect();
+    units.sort();
+    units.dedup();
+    units
+}
+
+/// What systemd says of all units of a system.
+fn verified(system: &System, names: &[String]) -> String {
+    let mut verify = command("systemd-analyze");
+    verify.args([
+        "verify",
+        "--man=no",
+        "--recursive-errors=no",
+        "--generators=no",
+    ]);
+    verify.env(
+        "SYSTEMD_UNIT_PATH",
+        format!(
+            "{}:{}",
+            system.path("etc/systemd/system").display(),
+            system.path(UNITS).display()
+        ),
+    );
+    // A template is verified as an instance of it.
+    verify.args(names.iter().map(|name| name.replace("@.", "@one.")));
+    let outcome = run(&mut verify);
+    let mut lines: Vec<_> = outcome.stderr.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines.join("\n")
+}
+
 #[test]
 fn every_unit_of_debian_is_as_it_was_after_eject() {
     let system = System::new();
-    let own = Path::new("/").join(UNITS);
     let mut names = Vec::new();
-    for entry in fs::read_dir(own).expect("units").flatten() {
-        let name = entry.file_name().into_string().expect("UTF-8");
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && name.ends_with(".service") {
-            fs::copy(entry.path(), system.path(UNITS).join(&name)).expect("a copy");
-            names.push(name);
+    for unit in debian_units("system") {
+        let name = unit
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("UTF-8");
+        let copy = system.path(UNITS).join(name);
+        let metadata = fs::symlink_metadata(&unit).expect("a unit");
+        if metadata.is_symlink() {
+            let target = fs::read_link(&unit).expect("a link");
+            std::os::unix::fs::symlink(target, copy).expect("a link");
+        } else {
+            fs::copy(&unit, copy).expect("a copy");
         }
+        names.push(name.to_owned());
     }
     assert!(names.len() > 50, "{} units", names.len());
+    // What systemd looks for beside them.
+    for entry in fs::read_dir(Path::new("/").join(UNITS))
+        .expect("units")
+        .flatten()
+    {
+        let name = entry.file_name().into_string().expect("UTF-8");
+        if !name.ends_with(".service") && entry.path().is_file() {
+            fs::copy(entry.path(), system.path(UNITS).join(name)).expect("a copy");
+        }
+    }
     let before = system.files();
-    let mut injected = 0;
+    let said = verified(&system, &names);
+    let mut injected = Vec::new();
     for name in &names {
         // The programs are not there, and this is not about them.
         let flags = ["--unit", name, "--in-place", "--no-check", "--port", "80"];
         let outcome = system.call("inject", &flags);
-        if outcome.status == Some(2) && outcome.stderr.contains("no ExecStart") {
-            continue;
+        match outcome.status {
+            Some(0) => injected.push(PathBuf::from(outcome.stdout.trim_end())),
+            _ => assert!(
+                outcome.stderr.contains("no ExecStart") || outcome.stderr.contains("is masked"),
+                "{name}: {}",
+                outcome.stderr
+            ),
         }
-        assert_eq!(outcome.status, Some(0), "{name}: {}", outcome.stderr);
-        injected += 1;
     }
+    injected.sort();
+    injected.dedup();
+    assert!(injected.len() > 50, "{} units", injected.len());
     let changed = system.files();
-    assert_eq!(changed.len(), before.len() + injected);
+    assert_eq!(changed.len(), before.len() + injected.len());
     for (path, content) in &before {
         assert_eq!(changed.get(path), Some(content), "{}", path.display());
     }
-    for name in &names {
-        let outcome = system.call("eject", &["--unit", name]);
+    // Systemd finds no fault with them, and reads each of them.
+    assert_eq!(verified(&system, &names), said);
+    for path in &injected {
+        let path = system.path(path.to_str().expect("UTF-8"));
+        let text = fs::read_to_string(&path).expect("a drop-in");
+        fs::write(&path, format!("{text}Nonsense=1\n")).expect("written");
+    }
+    let heard = verified(&system, &names);
+    for path in &injected {
+        let path = system.path(path.to_str().expect("UTF-8"));
         assert!(
-            matches!(outcome.status, Some(0 | 1)),
-            "{name}: {}",
-            outcome.stderr
+            heard.contains(path.to_str().expect("UTF-8")),
+            "{}",
+            path.display()
         );
     }
-    assert_eq!(system.files(), before);
+    for name in &names {
+        let outcome = system.call("eject", &["--unit", name]);
+        let is_right =
+            matches!(outcome.status, Some(0 | 1)) || outcome.stderr.contains("is masked");
+        assert!(is_right, "{name}: {}", outcome.stderr);
+    }
+    assert!(system.files() == before);
+}
+
+#[test]
+fn drop_ins_are_those_that_systemd_reads() {
+    let system = System::new();
+    let units = "/etc/systemd/system";
+    system.write(
+        &format!("{units}/b-c-d@.service"),
+        "[Service]\nExecStart=/bin/true\n",
+    );
+    let link = |from: &str, to: &str| {
+        let from = system.path(units).join(from);
+        std::os::unix::fs::symlink(to, from).expect("a link");
+    };
+    link("al-x@.service", "b-c-d@.service");
+    link("z@.service", "al-x@.service");
+    let names = [
+        "b-c-d@one",
+        "b-c-d@two",
+        "b-c-d@",
+        "b-c-d",
+        "b-c-@one",
+        "b-c-@",
+        "b-c-",
+        "b-@one",
+        "b-@",
+        "b-",
+        "b",
+        "al-x@one",
+        "al-x@two",
+        "al-x@",
+        "al-@one",
+        "al-@",
+        "al-",
+        "z@one",
+        "z@",
+    ];
+    let kinds: Vec<String> = names.iter().map(|name| format!("{name}.service")).collect();
+    let kinds: Vec<&str> = kinds
+        .iter()
+        .map(String::as_str)
+        .chain(["service", "socket"])
+        .collect();
+    for (number, kind) in kinds.iter().enumerate() {
+        let letter = number % 26;
+        let text = format!("[Service]\nNonsense=1\nEnvironment=V{letter}=1\n");
+        system.write(&format!("{units}/{kind}.d/{number}.conf"), &text);
+        // And one of a name that all have: the best of them counts.
+        system.write(
+            &format!("{units}/{kind}.d/x.conf"),
+            "[Service]\nNonsense=2\n",
+        );
+    }
+    let theirs = |name: &str| {
+        let heard = verified(&system, &[format!("{name}.service")]);
+        let lines = heard
+            .lines()
+            .filter_map(|line| line.split_once(":2: ")?.0.split_once(units));
+        lines.map(|(_, path)| path.to_owned()).collect::<Vec<_>>()
+    };
+    let ours = |name: &str| {
+        let name = name.to_owned();
+        let root = reuseport::program::Root::new(system.0.path()).expect("a root");
+        let paths = reuseport::unit::Paths::system();
+        let unit = reuseport::unit::Unit::read(&root, &paths, &name, "");
+        let unit = unit.expect("a unit");
+        let files = unit.files().into_iter().filter(|path| *path != unit.path);
+        let mut files: Vec<_> = files
+            .map(|path| path.to_string_lossy().trim_start_matches(units).to_owned())
+            .collect();
+        files.sort();
+        files
+    };
+    for name in ["b-c-d@one", "al-x@one", "z@one", "b-c-d@two"] {
+        let theirs = theirs(name);
+        assert!(theirs.len() > 8, "{theirs:?}");
+        assert_eq!(ours(name), theirs, "{name}");
+    }
 }
 
 #[test]
@@ -234,8 +405,11 @@ fn units_that_are_none_are_named() {
     std::os::unix::fs::symlink("/dev/null", masked).expect("a link");
     fs::create_dir_all(system.path("dev")).expect("made");
     fs::write(system.path("dev/null"), "").expect("written");
+    let gone = system.path("etc/systemd/system/ngjnx.service");
+    std::os::unix::fs::symlink("none", gone).expect("a link");
     for (name, words) in [
         ("ngnix", "did you mean: nginx.service"),
+        ("ngjnx", "did you mean: nginx.service"),
         ("empty", "no ExecStart="),
         ("masked", "systemctl unmask masked.service"),
         ("a/b", "no name"),
@@ -314,4 +488,29 @@ fn a_unit_of_this_machine_is_checked_with_its_program() {
     assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("shim-noexec"), "{}", outcome.stderr);
     assert_eq!(SHIM, "/opt/reuseport/libreuseport.so");
+}
+
+#[test]
+fn the_shim_may_be_mapped_where_no_writable_memory_becomes_executable() {
+    // prctl(PR_SET_MDWE), which MemoryDenyWriteExecute= is.
+    let script = "import ctypes, os, sys\n\
+                  if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0: sys.exit(77)\n\
+                  os.environ['LD_PRELOAD'] = sys.argv[1]\n\
+                  os.execvp('cat', ['cat', '/proc/self/maps'])";
+    let shims = tempfile::tempdir().expect("a directory");
+    let shim = crate::shim_in(shims.path());
+    let outcome = run(command("python3").args(["-c", script]).arg(&shim));
+    if outcome.status == Some(77) {
+        return skip(
+            "the_shim_may_be_mapped_where_no_writable_memory_becomes_executable",
+            "the kernel has no PR_SET_MDWE",
+        );
+    }
+    let shim = shim.to_str().expect("UTF-8");
+    let is_code = |line: &&str| line.contains("r-xp") && line.ends_with(shim);
+    assert_eq!(
+        outcome.stdout.lines().filter(is_code).count(),
+        1,
+        "{outcome:?}"
+    );
 }

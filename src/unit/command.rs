@@ -1,0 +1,224 @@
+//! The command lines of `ExecStart=`, see systemd.service(5), "Command lines", and
+//! who runs them.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+
+use super::environment::Environment;
+use super::load::{Setting, Unit};
+use super::specifier::{Unknown, expand};
+use super::{Error, syntax};
+use crate::program::{Credentials, Root};
+
+/// A command line of a unit.
+#[derive(Debug)]
+pub(super) struct Command<'a> {
+    pub(super) setting: &'a Setting,
+    pub(super) words: Vec<OsString>,
+    /// The specifier that its program's path depends on.
+    pub(super) unknown_program: Option<Unknown>,
+    /// The specifier or variable that its arguments depend on.
+    pub(super) unknown_argument: Option<Unknown>,
+    /// Whether it starts with all rights, whatever `User=` says.
+    is_privileged: bool,
+    /// Whether it starts outside the sandbox, too.
+    pub(super) is_unconfined: bool,
+}
+
+/// All that the unit starts, in order.
+///
+/// # Errors
+/// There is nothing, or something that systemd would not take.
+pub(super) fn commands<'a>(
+    unit: &'a Unit,
+    environment: &Environment,
+) -> Result<Vec<Command<'a>>, Error> {
+    let mut commands = Vec::new();
+    for setting in unit.list("ExecStart") {
+        let fail = |what| Error::ExecStart {
+            path: setting.path.clone(),
+            value: setting.line.value.clone(),
+            what,
+        };
+        let lists = syntax::commands(&setting.line.value);
+        for words in lists.ok_or_else(|| fail("a quote is not closed"))? {
+            // Before or behind a semicolon there may be nothing.
+            if !words.is_empty() {
+                let command = Command::new(unit, environment, setting, words);
+                commands.push(command.ok_or_else(|| fail("it names no program"))?);
+            }
+        }
+    }
+    if commands.is_empty() {
+        return Err(Error::NoExecStart {
+            name: unit.name.clone(),
+            path: unit.path.clone(),
+        });
+    }
+    Ok(commands)
+}
+
+impl<'a> Command<'a> {
+    fn new(
+        unit: &Unit,
+        environment: &Environment,
+        setting: &'a Setting,
+        mut words: Vec<String>,
+    ) -> Option<Self> {
+        let first = words.first()?;
+        let path = first.trim_start_matches(['@', '-', ':', '+', '!', '|']);
+        let prefix = first[..first.len() - path.len()].to_owned();
+        if path.is_empty() {
+            return None;
+        }
+        let path = path.to_owned();
+        words[0] = path;
+        if prefix.contains('@') && words.len() > 1 {
+            // The second word is the name that the program is to see.
+            words.remove(1);
+        }
+        let mut unknown_argument = None;
+        let mut keep = |word: &String, unknown| {
+            unknown_argument.get_or_insert(unknown);
+            word.clone()
+        };
+        let mut unknown_program = None;
+        let mut line: Vec<OsString> = Vec::new();
+        for (index, word) in words.iter().enumerate() {
+            match expand(unit, word) {
+                Ok(program) if index == 0 => line.push(program.into()),
+                Err(unknown) if index == 0 => unknown_program = Some(unknown),
+                Ok(word) if prefix.contains(':') => line.push(word.into()),
+                Ok(word) => match substitute(environment, &word) {
+                    Ok(words) => line.extend(words.into_iter().map(OsString::from)),
+                    Err(unknown) => line.push(keep(&word, unknown).into()),
+                },
+                Err(unknown) => line.push(keep(word, unknown).into()),
+            }
+        }
+        Some(Self {
+            setting,
+            words: line,
+            unknown_program,
+            unknown_argument,
+            is_privileged: prefix.contains(['+', '!']),
+            is_unconfined: prefix.contains('+'),
+        })
+    }
+
+    /// Who runs it. A user that cannot be looked up is one without rights.
+    pub(super) fn credentials(&self, unit: &Unit, root: &Root) -> Credentials {
+        const NOBODY: u32 = 65534;
+        let setting = |key: &str| unit.text(key).and_then(Result::ok);
+        let own = Credentials::of_this_process();
+        let is_dynamic = unit.is_yes("DynamicUser");
+        let (user, group) = match setting("User") {
+            _ if self.is_privileged => (0, 0),
+            _ if unit.is_user => (own.user, own.group),
+            Some(name) => look_up(root, "/etc/passwd", &name).unwrap_or((NOBODY, NOBODY)),
+            None if unit.value("User").is_some() || is_dynamic => (NOBODY, NOBODY),
+            None => (0, 0),
+        };
+        let other = setting("Group").filter(|_| !self.is_privileged);
+        let other = other.and_then(|name| look_up(root, "/etc/group", &name));
+        Credentials {
+            user,
+            group: other.map_or(group, |(id, _)| id),
+            no_new_privileges: unit.is_yes("NoNewPrivileges") || is_dynamic,
+        }
+    }
+}
+
+/// The numbers in the line of `name` of `/etc/passwd` or `/etc/group`.
+fn look_up(root: &Root, file: &str, name: &str) -> Option<(u32, u32)> {
+    if let Ok(id) = name.parse() {
+        return Some((id, id));
+    }
+    let mut text = String::new();
+    let file = root.open(Path::new(file)).ok()?;
+    file.take(16 << 20).read_to_string(&mut text).ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
+    let mut ids = line.split(':').skip(2).map(str::parse);
+    let user = ids.next()?.ok()?;
+    Some((user, ids.next().and_then(Result::ok).unwrap_or(user)))
+}
+
+/// Replaces `$NAME`, which may become several words, and `${NAME}` within one.
+/// What is not set is nothing.
+///
+/// # Errors
+/// A variable that the running manager alone knows.
+fn substitute(environment: &Environment, word: &str) -> Result<Vec<String>, Unknown> {
+    let value = |name: &str| match environment.get(name) {
+        Some(value) => Ok(value),
+        None if environment.is_passed(name) => Err(Unknown(format!("${name}"))),
+        None => Ok(""),
+    };
+    if let Some(name) = word.strip_prefix('$')
+        && !name.starts_with(['{', '$'])
+    {
+        return Ok(value(name)?.split_whitespace().map(str::to_owned).collect());
+    }
+    let mut text = String::new();
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once("${") {
+        text.push_str(before);
+        match after.split_once('}') {
+            Some((name, after)) => {
+                text.push_str(value(name)?);
+                rest = after;
+            }
+            None => {
+                text.push_str("${");
+                rest = after;
+            }
+        }
+    }
+    text.push_str(rest);
+    Ok(vec![text.replace("$$", "$")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(lines: &str) -> Vec<(String, Option<String>, Option<String>)> {
+        let unit = Unit::with("a@.service", lines);
+        let environment = Environment::of(&unit);
+        let commands = commands(&unit, &environment).expect("commands");
+        let commands = commands.into_iter().map(|one| {
+            let words = one.words.join("|".as_ref());
+            let words = words.into_string().expect("UTF-8");
+            let text = |unknown: Option<Unknown>| unknown.map(|one| one.0);
+            (words, text(one.unknown_program), text(one.unknown_argument))
+        });
+        commands.collect()
+    }
+
+    #[test]
+    fn each_command_counts() {
+        let lines = "ExecStart=/old\nExecStart=\nExecStart=-@/bin/a b c ; +/bin/d \\; \\\n e\n\
+                     Environment=\"X=1 2\"\nExecStart=:/bin/f $X\nExecStart=/bin/g $X ${X}y $$Z $N";
+        let words: Vec<_> = parsed(lines).into_iter().map(|one| one.0).collect();
+        let expected = ["/bin/a|c", "/bin/d|;|e", "/bin/f|$X", "/bin/g|1|2|1 2y|$Z"];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let lines = "PassEnvironment=A B\nExecStart=/bin/%i x\nExecStart=/bin/a %i $B";
+        let of = |text: &str| Some(text.to_owned());
+        let found: Vec<_> = parsed(lines)
+            .into_iter()
+            .map(|one| (one.1, one.2))
+            .collect();
+        assert_eq!(found, [(of("%i"), None), (None, of("%i"))]);
+        assert_eq!(
+            parsed("PassEnvironment=A\nExecStart=/b ${A}")[0].2,
+            of("$A")
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! The environment that a unit gives to its program, see systemd.exec(5),
+//! "Environment".
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use super::Unit;
+use super::load::{Setting, entries};
+use super::specifier::expand;
+use super::syntax::words;
+use crate::program::Root;
+use crate::rules::{Globs, Values, Variable};
+
+/// What a unit's settings `Environment=` amount to; specifiers stand as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    variables: HashMap<String, String>,
+    /// Those of `PassEnvironment=`, whose values the running manager alone knows.
+    passed: HashSet<String>,
+}
+
+impl Environment {
+    /// That of `unit`.
+    pub fn of(unit: &Unit) -> Self {
+        let passed = unit.words("PassEnvironment").into_iter();
+        let mut this = Self {
+            variables: HashMap::new(),
+            passed: passed.map(|(name, _)| name).collect(),
+        };
+        for setting in unit.list("Environment") {
+            for word in words(&setting.line.value).unwrap_or_default() {
+                if let Some((name, value)) = word.split_once('=') {
+                    this.set(name, value);
+                }
+            }
+        }
+        this
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// Whether the running manager alone knows the value of `name`.
+    pub(super) fn is_passed(&self, name: &str) -> bool {
+        self.passed.contains(name) && !self.variables.contains_key(name)
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The same with specifiers replaced, and what `files` set, which wins.
+    pub(super) fn effective(mut self, unit: &Unit, files: &[EnvironmentFile<'_>]) -> Self {
+        for value in self.variables.values_mut() {
+            if let Ok(expanded) = expand(unit, value) {
+                *value = expanded;
+            }
+        }
+        for one in files.iter().flat_map(|file| &file.assignments) {
+            self.set(&one.name, &one.value);
+        }
+        self
+    }
+}
+
+/// A file that `EnvironmentFile=` names.
+#[derive(Debug)]
+pub(super) struct EnvironmentFile<'a> {
+    pub(super) setting: &'a Setting,
+    pub(super) path: PathBuf,
+    pub(super) assignments: Vec<Assignment>,
+    /// Why it could not be read.
+    pub(super) error: Option<io::Error>,
+}
+
+/// A line of such a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Assignment {
+    pub(super) line: usize,
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+/// More than any such file.
+const LARGEST: u64 = 1 << 20;
+
+/// The files of `unit`, in order; those that are not there are left out.
+pub(super) fn files<'a>(unit: &'a Unit, root: &Root) -> Vec<EnvironmentFile<'a>> {
+    let mut files = Vec::new();
+    for setting in unit.list("EnvironmentFile") {
+        let Ok(pattern) = expand(unit, setting.line.value.trim_start_matches('-')) else {
+            // Judged as a setting that cannot be followed.
+            continue;
+        };
+        for path in matching(root, Path::new(&pattern)) {
+            let mut text = Vec::new();
+            let file = root.open(&path).map(|file| file.take(LARGEST));
+            let (assignments, error) = match file.and_then(|mut file| file.read_to_end(&mut text)) {
+                Ok(_) => (assignments(&String::from_utf8_lossy(&text)), None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            files.push(EnvironmentFile {
+                setting,
+                path,
+                assignments,
+                error,
+            });
+        }
+    }
+    files
+}
+
+/// The paths that `pattern` matches, as in glob(7), sorted; a plain path is itself.
+fn matching(root: &Root, pattern: &Path) -> Vec<PathBuf> {
+    /// More is no list of settings.
+    const MOST: usize = 1000;
+    let mut found = vec![PathBuf::new()];
+    for component in pattern.components() {
+        let text = component.as_os_str().to_string_lossy();
+        if !matches!(component, Component::Normal(_)) || !text.contains(['*', '?', '[']) {
+            for path in &mut found {
+                path.push(component);
+            }
+            continue;
+        }
+        // A comma would begin another pattern.
+        let pattern = text.replace(',', "?");
+        let mut values = Values::default();
+        values.set_first(Variable::Program, pattern.as_bytes());
+        let Ok(Some(globs)) = Globs::of(&values) else {
+            return Vec::new();
+        };
+        let mut next = Vec::new();
+        for directory in &found {
+            for name in entries(root, directory) {
+                let bytes = name.as_encoded_bytes();
+                let is_hidden = bytes.starts_with(b".") && !pattern.starts_with('.');
+                if !is_hidden && globs.matches(bytes) {
+                    next.push(directory.join(&name));
+                }
+            }
+        }
+        next.sort();
+        next.truncate(MOST);
+        found = next;
+    }
+    found
+}
+
+/// The assignments of an environment file: one a line, comments after `#` or `;`,
+/// values with the quotes and backslashes of a shell.
+fn assignments(text: &str) -> Vec<Assignment> {
+    let mut found = Vec::new();
+    let mut rest = text.chars().peekable();
+    let mut line = 1;
+    loop {
+        while let Some(c) = rest.next_if(char::is_ascii_whitespace) {
+            line += usize::from(c == '\n');
+        }
+        let Some(&first) = rest.peek() else {
+            return found;
+        };
+        let start = line;
+        let is_comment = matches!(first, '#' | ';');
+        let mut name = String::new();
+        while let Some(c) = rest.next_if(|c| *c != '\n' && (is_comment || *c != '=')) {
+            name.push(c);
+        }
+        if is_comment || rest.next_if_eq(&'=').is_none() {
+            continue;
+        }
+        let (value, lines) = value(&mut rest);
+        line += lines;
+        let name = name.trim_end();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !name.is_empty() && name.chars().all(is_name) {
+            found.push(Assignment {
+                line: start,
+                name: name.to_owned(),
+                value,
+            });
+        }
+    }
+}
+
+/// A value up to the end of its line, and how many lines it takes beyond one.
+fn value(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> (String, usize) {
+    let mut value = String::new();
+    let mut lines = 0;
+    let mut quote = None;
+    // How much of it is not blanks at its end.
+    let mut kept = 0;
+    while rest.next_if(|c| matches!(c, ' ' | '\t')).is_some() {}
+    while let Some(&c) = rest.peek() {
+        if c == '\n' && quote.is_none() {
+            break;
+        }
+        rest.next();
+        lines += usize::from(c == '\n');
+        match (c, quote) {
+            ('"' | '\'', None) => quote = Some(c),
+            (c, Some(open)) if c == open => {
+                quote = None;
+                kept = value.len();
+            }
+            ('\\', None | Some('"')) => match rest.next() {
+                Some('\n') => lines += 1,
+                Some(next) => {
+                    // In double quotes, it quotes what a shell gives a meaning.
+                    if quote.is_some() && !matches!(next, '"' | '\\' | '`' | '$') {
+                        value.push('\\');
+                    }
+                    value.push(next);
+                    kept = value.len();
+                }
+                None => {}
+            },
+            (c, _) => {
+                value.push(c);
+                if quote.is_some() || !c.is_ascii_whitespace() {
+                    kept = value.len();
+                }
+            }
+        }
+    }
+    value.truncate(kept);
+    (value, lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_as_systemd_reads_them() {
+        let text = "# A=0\n;A=1\\\nA=2\n\nB = \"x y\" \nC='a\\b'd \\\n e\nexport D=1\nE\n\
+                    F=\"1\n2\" # no comment\nG=\nH=a\\ b\n";
+        let found = assignments(text);
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.line, one.name.as_str(), one.value.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                // Since version 254; before, the comment went on.
+                (3, "A", "2"),
+                (5, "B", "x y"),
+                (6, "C", "a\\bd  e"),
+                (10, "F", "1\n2 # no comment"),
+                (12, "G", ""),
+                (13, "H", "a b"),
+            ]
+        );
+    }
+
+    #[test]
+    fn patterns_match_the_files_that_are_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["b.env", "a.env", ".c.env", "d.conf"] {
+            std::fs::write(directory.path().join(name), "").expect("written");
+        }
+        let root = Root::new(directory.path()).expect("a root");
+        let found = matching(&root, Path::new("/*.env"));
+        assert_eq!(found, [Path::new("/a.env"), Path::new("/b.env")]);
+        assert_eq!(matching(&root, Path::new("/x")), [Path::new("/x")]);
+        assert!(matching(&root, Path::new("/[")).is_empty());
+    }
+}

@@ -1,0 +1,120 @@
+//! What takes our variables away again, or sets them anew.
+
+use std::path::Path;
+
+use super::dropin::DROP_IN;
+use super::environment::EnvironmentFile;
+use super::judge::error;
+use super::load::Unit;
+use super::sandbox::NAME_INSTANCE;
+use super::specifier::expand;
+use super::syntax;
+use crate::finding::{Finding, Severity};
+use crate::preload::LD_PRELOAD;
+use crate::rules::Variable;
+
+/// Looks at what `unit` and `files`, those of EnvironmentFile=, do to them; the shim
+/// lies at `shim`.
+pub(super) fn keep_variables(
+    unit: &Unit,
+    shim: &Path,
+    files: &[EnvironmentFile<'_>],
+    findings: &mut Vec<Finding>,
+) {
+    let has_shim = |value: &str| {
+        let mut entries = value.split([' ', ':']);
+        entries.any(|one| Path::new(one) == shim)
+    };
+    let is_rule = |name: &str| Variable::ALL.iter().any(|one| one.name() == name);
+    let warn = |mut finding: Finding| {
+        finding.severity = Severity::Warning;
+        finding
+    };
+    for (word, setting) in unit.words("UnsetEnvironment") {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word.as_str(), None),
+        };
+        let hint = "take it out of that list: in a drop-in, UnsetEnvironment= empties it";
+        if name == LD_PRELOAD && value.is_none_or(has_shim) {
+            let what = "takes LD_PRELOAD away";
+            findings.push(error("scrubbed-environment", setting, what, hint));
+        } else if is_rule(name) && value.is_none() {
+            let what = format!("takes {name} away");
+            findings.push(warn(error("rule-overridden", setting, &what, hint)));
+        }
+    }
+    for EnvironmentFile {
+        setting,
+        path,
+        assignments,
+        error: failure,
+    } in files
+    {
+        let path = path.display();
+        if let Some(failure) = failure {
+            let what = format!("cannot be read, and may set LD_PRELOAD: {path}: {failure}");
+            let hint = "ask as root, or as a user who may";
+            findings.push(warn(error("preload-overridden", setting, &what, hint)));
+        }
+        for one in assignments {
+            let what = format!(
+                "wins over Environment=, and sets {}: {path}:{}",
+                one.name, one.line
+            );
+            if one.name == LD_PRELOAD && !has_shim(&one.value) {
+                let hint = format!("add {} to LD_PRELOAD there, or take it out", shim.display());
+                findings.push(error("preload-overridden", setting, &what, &hint));
+            } else if is_rule(&one.name) {
+                let hint = "say there what it is to be, or take it out";
+                findings.push(warn(error("rule-overridden", setting, &what, hint)));
+            }
+        }
+    }
+    for (word, setting) in unit.words("EnvironmentFile") {
+        if let Err(unknown) = expand(unit, &word) {
+            let what = format!("depends on {}, and may set LD_PRELOAD", unknown.0);
+            findings.push(warn(error(
+                "unknown-specifier",
+                setting,
+                &what,
+                NAME_INSTANCE,
+            )));
+        }
+    }
+    for (word, setting) in unit.words("PassEnvironment") {
+        if word == LD_PRELOAD {
+            let what = "is without effect: Environment= wins";
+            let mut finding = error("preload-already-set", setting, what, "");
+            finding.severity = Severity::Note;
+            finding.hint = Some("put what it holds into Environment=LD_PRELOAD=".into());
+            findings.push(finding);
+        }
+    }
+    for setting in &unit.settings {
+        let is_later = setting.path.file_name().is_some_and(|name| name > DROP_IN)
+            && setting.path != unit.path;
+        if !is_later || setting.line.key != "Environment" {
+            continue;
+        }
+        let words = syntax::words(&setting.line.value).unwrap_or_default();
+        let hint = "give that drop-in a name that comes before";
+        // An empty one takes away all before it.
+        let takes = words.iter().any(|word| {
+            let value = word.strip_prefix("LD_PRELOAD=");
+            value.is_some_and(|value| !has_shim(value))
+        });
+        if takes || words.is_empty() {
+            let what =
+                format!("is read after {DROP_IN}, and takes LD_PRELOAD away or sets it anew");
+            findings.push(error("preload-overridden", setting, &what, hint));
+        } else if let Some((name, _)) = words
+            .iter()
+            .filter_map(|word| word.split_once('='))
+            .find(|(name, _)| is_rule(name))
+        {
+            let what = format!("is read after {DROP_IN}, and sets {name}");
+            findings.push(warn(error("rule-overridden", setting, &what, hint)));
+        }
+    }
+}
