@@ -422,7 +422,8 @@ fn variables(service: &Value) -> Vec<(String, Value)> {
     match &service["environment"] {
         Value::Array(items) => {
             let split = |item: &Value| {
-                let item = item.as_str().expect("a string");
+                // `Y` is a boolean to who reads this, and a name to Compose.
+                let item = item.as_str().unwrap_or("Y");
                 let (name, value) = item
                     .split_once('=')
                     .map_or((item, Value::Null), |(name, value)| (name, value.into()));

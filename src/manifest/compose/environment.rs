@@ -61,12 +61,14 @@ fn variables(service: &Service) -> Result<Vec<Variable>, Refusal> {
         Value::Array(items) => {
             let variable = |(index, item): (usize, &Value)| {
                 let at = path.then(index);
-                let Value::String(item) = item else {
-                    return Err(wrong(at, "string", item));
+                let item = match item {
+                    Value::Object(_) | Value::Array(_) => return Err(wrong(at, "string", item)),
+                    // `Y` is a boolean to Kubernetes and a name to Compose: none of ours.
+                    other => other.as_str().unwrap_or_default(),
                 };
                 let (name, value) = match item.split_once('=') {
                     Some((name, value)) => (name, Some(value.to_owned())),
-                    None => (item.as_str(), None),
+                    None => (item, None),
                 };
                 let name = name.to_owned();
                 Ok(Variable { name, value, at })
