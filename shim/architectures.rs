@@ -9,6 +9,8 @@
 pub struct Architecture {
     /// The name in our command line and JSON, as `uname -m` prints it.
     pub name: &'static str,
+    /// Go's name for it, which images and Kubernetes use.
+    pub go_name: &'static str,
     /// The Rust target that the shim is compiled for.
     pub target: &'static str,
     /// `e_machine` of its ELF files, see elf(5).
@@ -19,11 +21,13 @@ pub struct Architecture {
 pub static ARCHITECTURES: [Architecture; 2] = [
     Architecture {
         name: "x86_64",
+        go_name: "amd64",
         target: "x86_64-unknown-linux-gnu",
         elf_machine: 62,
     },
     Architecture {
         name: "aarch64",
+        go_name: "arm64",
         target: "aarch64-unknown-linux-gnu",
         elf_machine: 183,
     },

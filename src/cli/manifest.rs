@@ -23,7 +23,7 @@ use crate::manifest::{
 };
 use crate::replace::replace;
 use crate::rules::Assignments;
-use crate::shim::{self, Architecture, NoShim};
+use crate::shim::{self, Architecture};
 
 /// What is read, and where the result goes.
 #[derive(Args, Debug)]
@@ -74,7 +74,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME", requires = "files")]
     configmap: Option<String>,
     /// The architecture of nodes that pods are not pinned to
-    #[arg(long, value_name = "ARCH", requires = "files", value_parser = architecture)]
+    #[arg(long, value_name = "ARCH", requires = "files", value_parser = shim::architecture)]
     arch: Option<&'static Architecture>,
     /// Look into each container's image, as the engine or the registry has it:
     /// refuse where the shim would not act, and join an LD_PRELOAD of the image
@@ -99,15 +99,6 @@ fn workload(text: &str) -> Result<String, String> {
         Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(text.to_owned()),
         _ => Err("expected KIND/NAME, as in Deployment/web".into()),
     }
-}
-
-/// An architecture by the name that the kernel or Kubernetes gives it.
-pub(super) fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
-    shim::architecture(match name {
-        "amd64" => "x86_64",
-        "arm64" => "aarch64",
-        other => other,
-    })
 }
 
 /// `reuseport inject -f`.

@@ -2,12 +2,11 @@
 
 use clap::{Args, ValueEnum};
 
-use super::manifest::architecture;
 use super::rules::RuleFlags;
 use super::{answer, complain, status};
 use crate::manifest::Delivery;
 use crate::manifest::policy::{Policy, Version, policy};
-use crate::shim::Architecture;
+use crate::shim::{self, Architecture};
 
 /// Print the Kubernetes policy that puts the shim into the pods of a cluster
 ///
@@ -31,7 +30,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "HOW", default_value = "configmap", value_parser = Delivery::parse)]
     delivery: Delivery,
     /// The architecture of nodes that pods are not pinned to [default: amd64]
-    #[arg(long, value_name = "ARCH", value_parser = architecture)]
+    #[arg(long, value_name = "ARCH", value_parser = shim::architecture)]
     arch: Option<&'static Architecture>,
     /// The API's version: v1 since Kubernetes 1.36, v1beta1 since 1.34 where it is on
     #[arg(long, value_name = "VERSION", default_value = "v1", value_enum)]

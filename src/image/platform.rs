@@ -71,15 +71,8 @@ impl Platform {
     /// The architecture whose shim reaches the programs of this platform, if
     /// there is one.
     pub fn shim_architecture(&self) -> Option<&'static Architecture> {
-        let name = match self.architecture.as_str() {
-            "amd64" => "x86_64",
-            "arm64" => "aarch64",
-            "386" => "i686",
-            "ppc64le" => "powerpc64le",
-            other => other,
-        };
         let mut all = ARCHITECTURES.iter();
-        all.find(|one| self.os == "linux" && one.name == name)
+        all.find(|one| self.os == "linux" && one.go_name == self.architecture)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::shim::{self, ARCHITECTURES, Architecture, NoShim};
+use crate::shim::{self, Architecture, NoShim};
 
 /// Containers that stand beside the one that does the work, and are passed over
 /// unless they are named: proxies of service meshes, agents, shippers of logs.
@@ -40,25 +40,14 @@ pub(super) fn pin(spec: &Value) -> Result<Pin, NoShim> {
     let mut labels = labels(spec, "arch");
     labels.dedup();
     match labels.as_slice() {
-        [name] => {
-            let known = ARCHITECTURES.iter().find(|one| names(one).contains(name));
-            Ok(Pin::To(match known {
-                Some(architecture) => architecture,
-                None => shim::architecture(name)?,
-            }))
-        }
+        [name] => Ok(Pin::To(shim::architecture(name)?)),
         _ => Ok(Pin::None),
     }
 }
 
 /// What nodes of an architecture may call it: Go's name for it is not the kernel's.
 pub(super) fn names(architecture: &Architecture) -> [&'static str; 2] {
-    let go = match architecture.name {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    [go, architecture.name]
+    [architecture.go_name, architecture.name]
 }
 
 /// The architecture of nodes that nothing is known of.

@@ -42,12 +42,13 @@ pub fn names() -> String {
     ARCHITECTURES.each_ref().map(|one| one.name).join(" and ")
 }
 
-/// The architecture that is called `name`.
+/// The architecture that is called `name`, by the kernel or by Go.
 ///
 /// # Errors
 /// There is no shim for it.
 pub fn architecture(name: &str) -> Result<&'static Architecture, NoShim> {
-    let found = ARCHITECTURES.iter().find(|one| one.name == name);
+    let mut all = ARCHITECTURES.iter();
+    let found = all.find(|one| one.name == name || one.go_name == name);
     found.ok_or_else(|| NoShim::Unknown(name.to_owned()))
 }
 
