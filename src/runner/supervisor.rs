@@ -69,7 +69,7 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
     set_child_subreaper(Some(getpid())).map_err(|error| Error::io("a subreaper", error))?;
     if let Some(path) = &plan.pid_file {
         let text = format!("{}\n", std::process::id());
-        let written = crate::replace::replace(path, text.as_bytes(), 0o644);
+        let written = crate::replace::replace_unsynced(path, text.as_bytes(), 0o644);
         written.map_err(|error| Error::io(&path.display().to_string(), error))?;
     }
     let endpoint = plan.metrics.as_ref().map(Endpoint::open).transpose()?;
