@@ -7,12 +7,18 @@ use libfuzzer_sys::fuzz_target;
 use reuseport::manifest::{Delivery, Error, Injection, Outcome, Source, eject, inject};
 use reuseport::rules::{Assignments, Variable};
 
-fn options() -> Injection {
+/// One injection that adds documents, and one that does not.
+fn options() -> [Injection; 2] {
+    let one = injection(Delivery::ConfigMap(None));
+    [one, injection(Delivery::Init("reuseport".into()))]
+}
+
+fn injection(delivery: Delivery) -> Injection {
     let mut rules = Assignments::default();
     rules.set(Variable::Port, "80".into());
     Injection {
         rules,
-        delivery: Delivery::ConfigMap(Some("shim".into())),
+        delivery,
         containers: Vec::new(),
         workloads: Vec::new(),
         templates: Vec::new(),
@@ -34,16 +40,21 @@ fuzz_target!(|data: &[u8]| {
     let Ok(original) = std::str::from_utf8(data) else {
         return;
     };
-    let options = options();
-    let Some(injected) = text(inject(&source(original.to_owned()), &options)) else {
+    for options in options() {
+        hold(original, &options);
+    }
+});
+
+fn hold(original: &str, options: &Injection) {
+    let Some(injected) = text(inject(&source(original.to_owned()), options)) else {
         return;
     };
     // What held something of ours already is not given back as it was.
     let is_bare = !original.contains("reuseport") && !original.contains("KEPT_");
-    let again = text(inject(&source(injected.clone()), &options));
+    let again = text(inject(&source(injected.clone()), options));
     let ejected = text(eject(&source(injected.clone()), &[], &[]));
     if is_bare {
         assert_eq!(again.as_deref(), Some(injected.as_str()));
         assert_eq!(ejected.as_deref(), Some(original));
     }
-});
+}

@@ -1,7 +1,8 @@
 //! What is worth knowing of workloads that share ports, though the shim goes into
 //! them all the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -18,7 +19,8 @@ pub struct Advice {
     /// `KIND/NAME`.
     pub workload: String,
     pub container: Option<String>,
-    pub finding: Finding,
+    /// Shared by all that it is true of.
+    pub finding: Arc<Finding>,
 }
 
 /// A workload that gets the shim.
@@ -34,6 +36,8 @@ pub(super) struct Subject<'v> {
 #[derive(Debug, Default)]
 pub(super) struct Adviser {
     advice: Vec<Advice>,
+    /// The findings so far, by their messages.
+    known: HashMap<String, Arc<Finding>>,
     /// The Pod Security levels that namespaces enforce.
     levels: BTreeMap<String, String>,
     /// Workloads with pods on the host's network, by each port that they name.
@@ -53,8 +57,40 @@ pub(super) fn architecture_assumed() -> Finding {
 }
 
 impl Adviser {
-    pub(super) fn add(&mut self, advice: Advice) {
+    /// Adds a finding of a workload at `at`, or of one of its containers.
+    pub(super) fn add(
+        &mut self,
+        at: &Position,
+        workload: &Workload,
+        container: Option<&str>,
+        finding: Finding,
+    ) {
+        let advice = self.advice(at, workload, container, finding);
         self.advice.push(advice);
+    }
+
+    fn advice(
+        &mut self,
+        at: &Position,
+        workload: &Workload,
+        container: Option<&str>,
+        finding: Finding,
+    ) -> Advice {
+        let finding = match self.known.get(&finding.message) {
+            Some(known) if **known == finding => Arc::clone(known),
+            _ => {
+                let message = finding.message.clone();
+                let finding = Arc::new(finding);
+                self.known.insert(message, Arc::clone(&finding));
+                finding
+            }
+        };
+        Advice {
+            at: at.clone(),
+            workload: workload.title(),
+            container: container.map(ToOwned::to_owned),
+            finding,
+        }
     }
 
     /// Takes note of a Namespace.
@@ -75,40 +111,34 @@ impl Adviser {
             chosen,
             delivery,
         } = subject;
-        let advice = |container: Option<&str>, finding: Finding| Advice {
-            at: at.clone(),
-            workload: workload.title(),
-            container: container.map(ToOwned::to_owned),
-            finding,
-        };
         let is_host = spec["hostNetwork"] == Value::Bool(true);
         let containers: Vec<&Value> = spec["containers"]
             .as_array()
             .into_iter()
             .flatten()
             .collect();
-        let ports: Vec<u64> = containers
+        let ports: BTreeSet<u64> = containers
             .iter()
             .flat_map(|one| one["ports"].as_array().into_iter().flatten())
             .filter_map(|port| port["hostPort"].as_u64().or(port["containerPort"].as_u64()))
             .collect();
-        let mut found = Vec::new();
+        let mut found: Vec<(Option<&str>, Finding)> = Vec::new();
         if is_host && !ports.is_empty() {
-            found.push(advice(None, host_ports(&ports)));
+            found.push((None, host_ports(&ports)));
             let probed = containers
                 .iter()
                 .filter_map(|one| Some((one["name"].as_str()?, named_probe(one)?)));
-            found.extend(probed.map(|(name, port)| advice(Some(name), named_port(&port))));
+            found.extend(probed.map(|(name, port)| (Some(name), named_port(&port))));
         }
         if workload.kind == "DaemonSet" && is_host && !overlaps(&object["spec"]) {
-            found.push(advice(None, no_overlap()));
+            found.push((None, no_overlap()));
         }
         let replicas = object["spec"]["replicas"].as_u64().unwrap_or(1);
         if replicas > 1 && !is_host && chosen.len() < 2 {
-            found.push(advice(None, nothing_shared(replicas)));
+            found.push((None, nothing_shared(replicas)));
         }
         if is_host {
-            found.push(advice(None, migration()));
+            found.push((None, migration()));
         }
         let users: BTreeSet<Option<i64>> = containers
             .iter()
@@ -116,27 +146,28 @@ impl Adviser {
             .map(|one| user(one).or_else(|| user(spec)))
             .collect();
         if chosen.len() > 1 && users.len() > 1 {
-            found.push(advice(None, users_differ("containers of this pod")));
+            found.push((None, users_differ("containers of this pod")));
         }
         if is_host {
             for port in ports {
                 let all = self.users.entry(port).or_default();
                 all.extend(users.iter().copied());
                 self.sharing.push((port, self.advice.len() + found.len()));
-                found.push(advice(
-                    None,
-                    users_differ(&format!("pods with port {port}")),
-                ));
+                let whose = format!("pods with port {port}");
+                found.push((None, users_differ(&whose)));
             }
         }
         match delivery {
-            Delivery::Host(_) => self
-                .hosts
-                .push((workload.namespace.clone(), advice(None, host_path()))),
-            Delivery::Image(_) => found.push(advice(None, image_volume())),
+            Delivery::Host(_) => {
+                let advice = self.advice(at, workload, None, host_path());
+                self.hosts.push((workload.namespace.clone(), advice));
+            }
+            Delivery::Image(_) => found.push((None, image_volume())),
             _ => {}
         }
-        self.advice.extend(found);
+        for (container, finding) in found {
+            self.add(at, workload, container, finding);
+        }
     }
 
     /// All that is to be said, now that everything was seen.
@@ -156,7 +187,7 @@ impl Adviser {
         for (namespace, mut advice) in self.hosts {
             let level = namespace.and_then(|name| self.levels.get(&name));
             if let Some(level) = level.filter(|level| *level != "privileged") {
-                advice.finding = pod_security(level);
+                advice.finding = Arc::new(pod_security(level));
             }
             self.advice.push(advice);
         }
@@ -164,7 +195,7 @@ impl Adviser {
     }
 }
 
-fn host_ports(ports: &[u64]) -> Finding {
+fn host_ports(ports: &BTreeSet<u64>) -> Finding {
     let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
     let message = format!(
         "its pods use the host's network and name port {}: the scheduler puts no two of them on one node",

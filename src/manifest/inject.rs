@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::advice::{self, Advice, Adviser};
+use super::advice::{self, Adviser};
 use super::container::{self, Chosen};
 use super::delivery::Delivery;
 use super::document::Document;
@@ -111,14 +111,9 @@ impl Place<'_, '_> {
     }
 
     fn advise(&self, adviser: &mut Adviser, container: Option<&str>, finding: Finding) {
-        adviser.add(Advice {
-            at: self
-                .document
-                .position(&self.source.name, &self.workload.object),
-            workload: self.workload.title(),
-            container: container.map(ToOwned::to_owned),
-            finding,
-        });
+        let object = &self.workload.object;
+        let at = self.document.position(&self.source.name, object);
+        adviser.add(&at, self.workload, container, finding);
     }
 }
 
