@@ -110,7 +110,10 @@ pub(super) fn choose(
         } else {
             !is_init && !SIDECARS.contains(&name.as_str())
         };
+        // What has no name is Knative's one container, and no init container.
+        let is_nameless = is_init && name.is_empty();
         let before = held.and_then(|held| held.get(&name));
+        let before = before.filter(|_| !is_nameless);
         if is_chosen {
             choice.found.push(name.clone());
             let rules = rules.clone();
