@@ -19,11 +19,7 @@ fn injection(delivery: Delivery) -> Injection {
     Injection {
         rules,
         delivery,
-        containers: Vec::new(),
-        workloads: Vec::new(),
-        templates: Vec::new(),
-        architecture: None,
-        apart: false,
+        ..Injection::default()
     }
 }
 

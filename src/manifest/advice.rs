@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::container::Chosen;
 use super::delivery::Delivery;
 use super::error::Position;
+use super::fit::Fitness;
 use super::workload::Workload;
 use crate::finding::{Finding, Severity};
 
@@ -30,6 +31,7 @@ pub(super) struct Subject<'v> {
     pub(super) spec: &'v Value,
     pub(super) chosen: &'v [&'v Chosen],
     pub(super) delivery: &'v Delivery,
+    pub(super) fitness: Fitness,
 }
 
 /// Gathers advice over all documents of a call.
@@ -110,6 +112,7 @@ impl Adviser {
             spec,
             chosen,
             delivery,
+            fitness,
         } = subject;
         let is_host = spec["hostNetwork"] == Value::Bool(true);
         let containers: Vec<&Value> = spec["containers"]
@@ -123,18 +126,19 @@ impl Adviser {
             .filter_map(|port| port["hostPort"].as_u64().or(port["containerPort"].as_u64()))
             .collect();
         let mut found: Vec<(Option<&str>, Finding)> = Vec::new();
-        if is_host && !ports.is_empty() {
+        if is_host && !ports.is_empty() && !fitness.surges {
             found.push((None, host_ports(&ports)));
             let probed = containers
                 .iter()
                 .filter_map(|one| Some((one["name"].as_str()?, named_probe(one)?)));
             found.extend(probed.map(|(name, port)| (Some(name), named_port(&port))));
         }
-        if workload.kind == "DaemonSet" && is_host && !overlaps(&object["spec"]) {
+        if workload.kind == "DaemonSet" && is_host && !overlaps(&object["spec"]) && !fitness.surges
+        {
             found.push((None, no_overlap()));
         }
         let replicas = object["spec"]["replicas"].as_u64().unwrap_or(1);
-        if replicas > 1 && !is_host && chosen.len() < 2 {
+        if replicas > 1 && !is_host && chosen.len() < 2 && !fitness.is_repeated {
             found.push((None, nothing_shared(replicas)));
         }
         if is_host {

@@ -11,7 +11,6 @@ use super::edit::{Edited, Records};
 use super::error::Fault;
 use super::path::{Path, Step, unescaped};
 use super::splice::Splice;
-use super::value::MERGE;
 
 /// What goes. Paths and places in lists are those before anything goes.
 #[derive(Debug, Default)]
@@ -22,13 +21,18 @@ pub(super) struct Cuts {
     pub(super) entries: BTreeMap<Path, BTreeSet<String>>,
     /// The last occurrence of a text in a scalar, by the path of the scalar.
     pub(super) texts: BTreeMap<Path, &'static str>,
+    /// Values that took the place of others: the text and the value of those.
+    pub(super) replaced: BTreeMap<Path, (String, Value)>,
     /// What the additions had to replace.
     pub(super) records: Records,
 }
 
 impl Cuts {
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.entries.is_empty() && self.texts.is_empty()
+        self.items.is_empty()
+            && self.entries.is_empty()
+            && self.texts.is_empty()
+            && self.replaced.is_empty()
     }
 
     pub(super) fn item(&mut self, list: &Path, index: usize) {
@@ -126,7 +130,7 @@ impl Removal<'_, '_> {
                 let raw = self.document.find(&path).and_then(|id| self.raws.get(&id));
                 if let Some(raw) = raw.filter(|raw| !raw.starts_with('*')) {
                     self.emptied.insert(path, raw.clone());
-                } else if let (parent, Some(Step::Key(key))) = split(&path) {
+                } else if let (parent, Some(Step::Key(key))) = path.split() {
                     self.cuts.entry(&parent, key);
                 }
             }
@@ -141,6 +145,9 @@ impl Removal<'_, '_> {
             let old = scalar.as_str()?;
             let at = old.rfind(text)?;
             *scalar = format!("{}{}", &old[..at], &old[at + text.len()..]).into();
+        }
+        for (path, (_, old)) in &self.cuts.replaced {
+            *path.get_mut(&mut meant)? = old.clone();
         }
         for (path, raw) in &self.emptied {
             *path.get_mut(&mut meant)? = if raw.contains('[') {
@@ -219,7 +226,7 @@ impl Removal<'_, '_> {
         let document = self.document;
         let id = document.find(path)?;
         let node = document.node(id);
-        let key = match split(path) {
+        let key = match path.split() {
             (parent, Some(Step::Key(name))) => {
                 let map = document.resolve(document.find(&parent)?);
                 document.entry(map, name)?.0
@@ -267,7 +274,7 @@ impl Removal<'_, '_> {
 
     /// The value of a node after the cuts.
     fn value_after(&self, written: &str, id: Id, meant: &Value) -> Option<Value> {
-        match self.path(written) {
+        match Path::of(written, self.value) {
             Some(path) => path.get(meant).cloned(),
             None => Some(self.document.value(id)),
         }
@@ -291,29 +298,6 @@ impl Removal<'_, '_> {
         self.value_after(written.get(&id)?, id, meant)
     }
 
-    /// A written path as a path of values; `None` where it leads through a merge
-    /// key.
-    fn path(&self, written: &str) -> Option<Path> {
-        let mut path = Path::default();
-        for step in written.split('/').skip(1) {
-            let step = unescaped(step);
-            if step == MERGE {
-                return None;
-            }
-            path = match path.get(self.value)? {
-                Value::Array(items) => match step.strip_prefix("name=") {
-                    Some(name) => {
-                        let named = |one: &Value| one.get("name") == Some(&name.into());
-                        path.then(items.iter().position(named)?)
-                    }
-                    None => path.then(step.parse::<usize>().ok()?),
-                },
-                _ => path.then(step.as_str()),
-            };
-        }
-        Some(path)
-    }
-
     /// The text of all that goes.
     fn cut(&self) -> Result<Vec<Splice>, Fault> {
         let document = self.document;
@@ -327,6 +311,18 @@ impl Removal<'_, '_> {
                 let at = raw.rfind(text).ok_or(Fault::Unwritable)?;
                 let start = document.node(id).start + at;
                 splices.push(Splice::delete(start..start + text.len()));
+            }
+        }
+        for (path, (text, _)) in &self.cuts.replaced {
+            let (parent, last) = path.split();
+            let map = document.find(&parent).map(|id| document.resolve(id));
+            if let (Some(map), Some(Step::Key(name))) = (map, last)
+                && let Some((key, id)) = document.entry(map, name)
+                && seen.insert(id)
+            {
+                let range = document.value_range(id, key);
+                let text = text.clone();
+                splices.push(Splice { range, text });
             }
         }
         for (path, indices) in &self.cuts.items {
@@ -434,12 +430,4 @@ fn runs(spans: &[Range<usize>], goes: impl Fn(usize) -> bool) -> Vec<Splice> {
         splices.push(Splice::delete(range));
     }
     splices
-}
-
-/// A path's parent and its last step.
-fn split(path: &Path) -> (Path, Option<&Step>) {
-    match path.0.split_last() {
-        Some((last, rest)) => (Path(rest.to_vec()), Some(last)),
-        None => (path.clone(), None),
-    }
 }

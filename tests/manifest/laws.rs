@@ -12,12 +12,7 @@ pub fn options() -> Injection {
     rules.set(Variable::Port, "80".into());
     Injection {
         rules,
-        delivery: Delivery::ConfigMap(None),
-        containers: Vec::new(),
-        workloads: Vec::new(),
-        templates: Vec::new(),
-        architecture: None,
-        apart: false,
+        ..Injection::default()
     }
 }
 
