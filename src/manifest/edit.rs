@@ -181,8 +181,14 @@ pub(super) fn records(
         records.insert(path.clone(), raw);
     }
     for (map, key) in reach.shadows.keys() {
-        let path = written.get(map).ok_or(Fault::Unwritable)?;
-        records.insert(format!("{path}/{key}"), Value::Null);
+        let path = format!("{}/{key}", written.get(map).ok_or(Fault::Unwritable)?);
+        let record = records.get_mut(&path).and_then(Value::as_object_mut);
+        match record {
+            Some(record) => record::mark_merged(record),
+            None => {
+                records.insert(path, Value::Null);
+            }
+        }
     }
     Ok(records)
 }
@@ -248,7 +254,9 @@ fn reach(document: &Document, changes: &[Change]) -> Result<Reach, Fault> {
     let mut touched = HashSet::new();
     for (index, change) in changes.iter().enumerate() {
         let path = change.path();
-        match walk(document, path, &mut touched).ok_or(Fault::Unwritable)? {
+        let takes_alias = matches!(change, Change::Replace { .. });
+        let reached = walk(document, path, takes_alias, &mut touched);
+        match reached.ok_or(Fault::Unwritable)? {
             Reached::Node { id, key } => reach.local.push((index, id, key)),
             Reached::Alias { id, depth } => {
                 let path = Path(path.0[..depth].to_vec());
@@ -275,13 +283,20 @@ fn reach(document: &Document, changes: &[Change]) -> Result<Reach, Fault> {
 }
 
 /// Follows `path` as far as the document's own text goes; the nodes on the way
-/// that aliases can refer to are `touched`.
-fn walk(document: &Document, path: &Path, touched: &mut HashSet<Id>) -> Option<Reached> {
+/// that aliases can refer to are `touched`. An alias at the very end is the node
+/// where `takes_alias`: something else takes its place, and not that of its target.
+fn walk(
+    document: &Document,
+    path: &Path,
+    takes_alias: bool,
+    touched: &mut HashSet<Id>,
+) -> Option<Reached> {
     let mut place = (document.root, None);
     for depth in 0..=path.0.len() {
         let (id, key) = place;
         let node = document.node(id);
-        if let Content::Alias(_) = node.content {
+        let is_last = depth == path.0.len();
+        if matches!(node.content, Content::Alias(_)) && !(takes_alias && is_last) {
             return Some(Reached::Alias { id, depth });
         }
         if node.is_anchored {

@@ -3,7 +3,8 @@
 //!
 //! - text that stood there, or null, see [`Records`];
 //! - `{"was": text, "value": value, "now": value}` where a value took the place of
-//!   another, with the text of the other from behind its colon;
+//!   another, with the text of the other from behind its colon, and `"merged": true`
+//!   where that came by a merge key;
 //! - `{"now": value}` where an entry was added;
 //! - `{"copy": true}` where an item of a list is one of the shards;
 //! - `{"image": text}` where the image's own `LD_PRELOAD` was joined;
@@ -13,7 +14,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::edit::{self, Change, Records};
 use super::eject;
@@ -26,6 +27,16 @@ use super::remove::Cuts;
 /// The record of a value that took the place of `old`, whose text was `text`.
 pub(super) fn replaced(text: &str, old: &Value, new: &Value) -> Value {
     json!({"was": text, "value": old, "now": new})
+}
+
+/// Makes it the record of a value that a merge key brings in.
+pub(super) fn mark_merged(replaced: &mut Map<String, Value>) {
+    replaced.insert("merged".into(), true.into());
+}
+
+/// Whether a merge key may bring in what there was before.
+pub(super) fn is_merged(record: &Value) -> bool {
+    record.is_null() || record.get("merged") == Some(&Value::Bool(true))
 }
 
 /// The record of an added entry.

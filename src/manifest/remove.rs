@@ -10,6 +10,7 @@ use super::document::{Content, Document, Id};
 use super::edit::{Edited, Records};
 use super::error::Fault;
 use super::path::{Path, Step, unescaped};
+use super::record;
 use super::splice::Splice;
 
 /// What goes. Paths and places in lists are those before anything goes.
@@ -195,7 +196,7 @@ impl Removal<'_, '_> {
                         });
                     }
                 }
-                Value::Null => {
+                record if record::is_merged(record) => {
                     if let (Some(key), Some(map)) = (key, self.parent(written))
                         && now.is_some()
                         && now == self.merged(written)

@@ -179,14 +179,15 @@ impl Surge {
             let found = ports.iter().find(|port| port.name == Some(called))?;
             Some(found.number)
         };
-        let mut numbers = Vec::new();
-        let probes = PROBES.map(|probe| (path.then(probe), container.get(probe)));
+        let mut probed = Vec::new();
+        let mut hooked = Vec::new();
+        let callers = PROBES.map(|probe| (path.then(probe), container.get(probe)));
         let life = container.get("lifecycle");
         let hooks = HOOKS.map(|hook| {
             let path = path.then("lifecycle").then(hook);
             (path, life.and_then(|life| life.get(hook)))
         });
-        for (index, (at, caller)) in probes.into_iter().chain(hooks).enumerate() {
+        for (index, (at, caller)) in callers.into_iter().chain(hooks).enumerate() {
             let Some(caller) = caller.filter(|_| !taken.contains(&at)) else {
                 continue;
             };
@@ -211,11 +212,13 @@ impl Surge {
                     _ => None,
                 };
                 if index < PROBES.len() {
-                    numbers.extend(port);
+                    probed.extend(port);
+                } else {
+                    hooked.extend(port);
                 }
             }
         }
-        self.judge(&numbers, container, chosen);
+        self.judge(&probed, &hooked, container, chosen);
         for port in &ports {
             if let Some(called) = port.name {
                 self.names.insert(called.to_owned(), port.number);
@@ -224,29 +227,43 @@ impl Surge {
     }
 
     /// Says where overlap will not be what it seems.
-    fn judge(&mut self, called: &[u64], container: &Value, chosen: Option<&Chosen>) {
+    fn judge(
+        &mut self,
+        probed: &[u64],
+        hooked: &[u64],
+        container: &Value,
+        chosen: Option<&Chosen>,
+    ) {
         let name = container["name"].as_str().unwrap_or_default();
+        let mut findings = Vec::new();
         let who = "while the old pod runs, the new one";
-        let apart = ports::apart(container, chosen, who);
-        let findings = apart.map(|finding| (Some(name.to_owned()), finding));
-        self.findings.extend(findings);
+        findings.extend(ports::apart(container, chosen, who));
         let ports = Port::all(container);
-        let mut answered = ports.iter().filter(|port| {
-            let is_shared =
-                chosen.is_some_and(|one| one.shares(container, port.number, port.protocol));
-            is_shared && called.contains(&port.number)
-        });
-        if let Some(port) = answered.next() {
+        let shared = |called: &[u64]| {
+            let mut shared = ports.iter().filter(|port| {
+                chosen.is_some_and(|one| one.shares(container, port.number, port.protocol))
+            });
+            let port = shared.find(|port| called.contains(&port.number))?;
+            Some(port.number)
+        };
+        if let Some(port) = shared(probed) {
             let message = format!(
-                "the probes of container {name} call port {}, where the old pod answers as well: \
-                 the new one may count as ready before it is",
-                port.number
+                "the probes of container {name} call port {port}, where the old pod answers as well: \
+                 the new one may count as ready before it is"
             );
-            let finding = Finding::new(Severity::Warning, "probe-shared", message).hint(
-                "probe it with exec, or at a port of its own, or give it time with spec.minReadySeconds",
-            );
-            self.findings.push((Some(name.to_owned()), finding));
+            let hint = "probe it with exec, or at a port of its own, or give it time with spec.minReadySeconds";
+            findings.push(Finding::new(Severity::Warning, "probe-shared", message).hint(hint));
         }
+        if let Some(port) = shared(hooked) {
+            let message = format!(
+                "a lifecycle hook of container {name} calls port {port}, where the other pod answers as well"
+            );
+            let hint = "write a hook that acts within its own container";
+            findings.push(Finding::new(Severity::Warning, "hook-shared", message).hint(hint));
+        }
+        let findings = findings.into_iter();
+        self.findings
+            .extend(findings.map(|finding| (Some(name.to_owned()), finding)));
     }
 }
 

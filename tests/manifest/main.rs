@@ -9,6 +9,7 @@ mod corpus;
 mod helm;
 mod laws;
 mod options;
+mod overlap;
 mod print;
 mod random;
 mod refusals;

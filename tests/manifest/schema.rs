@@ -11,7 +11,7 @@ fn schema<T: JsonSchema>() -> Value {
 }
 
 /// The schema of a kind; none for those that extend the API.
-fn of(kind: &str) -> Option<Value> {
+pub fn of(kind: &str) -> Option<Value> {
     Some(match kind {
         "ConfigMap" => schema::<core::ConfigMap>(),
         "Pod" => schema::<core::Pod>(),
@@ -27,7 +27,14 @@ fn of(kind: &str) -> Option<Value> {
     })
 }
 
-/// What of `value` the schema does not allow, with its path.
+/// What of `object` the schema does not allow, with its path.
+pub fn wrong(object: &Value, schema: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let kind = object["kind"].as_str().unwrap_or_default();
+    check(object, schema, schema, kind, &mut wrong);
+    wrong
+}
+
 fn check(value: &Value, schema: &Value, root: &Value, path: &str, wrong: &mut Vec<String>) {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = root.pointer(&reference[1..]).expect("a definition");
@@ -86,8 +93,7 @@ fn what_comes_out_is_what_the_api_takes() {
         for object in documents.as_array().expect("documents") {
             let kind = object["kind"].as_str().expect("a kind");
             let Some(schema) = of(kind) else { continue };
-            let mut wrong = Vec::new();
-            check(object, &schema, &schema, kind, &mut wrong);
+            let wrong = wrong(object, &schema);
             assert!(wrong.is_empty(), "{name}: {wrong:#?}");
             checked += 1;
         }
