@@ -4,13 +4,25 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use reuseport::manifest::{Delivery, Error, Injection, Outcome, Source, eject, inject};
+use reuseport::manifest::{
+    Delivery, Error, Injection, Outcome, ShardProbes, Shards, Source, eject, inject,
+};
 use reuseport::rules::{Assignments, Variable};
 
-/// One injection that adds documents, and one that does not.
-fn options() -> [Injection; 2] {
-    let one = injection(Delivery::ConfigMap(None));
-    [one, injection(Delivery::Init("reuseport".into()))]
+/// One injection that adds documents, one that does not, and all that changes what
+/// is there.
+fn options() -> [Injection; 3] {
+    let init = injection(Delivery::Init("reuseport".into()));
+    let more = Injection {
+        surge_ready: true,
+        shards: Some(Shards {
+            count: 2,
+            split_resources: true,
+            probes: Some(ShardProbes::Exec(vec!["/bin/ok".into()])),
+        }),
+        ..init.clone()
+    };
+    [injection(Delivery::ConfigMap(None)), init, more]
 }
 
 fn injection(delivery: Delivery) -> Injection {

@@ -15,3 +15,4 @@ mod random;
 mod refusals;
 mod schema;
 mod tools;
+mod unfit;
