@@ -83,21 +83,13 @@ impl Surge {
     /// Puts `new` where there is nothing, or something else.
     fn set(&mut self, value: &Value, map: &Path, key: &'static str, new: Value) {
         let at = map.then(key);
-        let shown = |value: &Value| match value {
-            Value::Object(map) => {
-                let entries = map.iter().map(|(key, value)| format!("{key} {value}"));
-                entries.collect::<Vec<_>>().join(", ").replace('"', "")
-            }
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
         let old = at.get(value);
         if old == Some(&new) {
             return;
         }
         let was = old.filter(|old| !is_nothing(old));
-        let was = was.map_or_else(String::new, |old| format!(" (was {})", shown(old)));
-        self.said(None, format!("{}: {}{was}", at.shown(), shown(&new)));
+        let was = was.map_or_else(String::new, |old| format!(" (was {})", shown(old, "")));
+        self.said(None, format!("{}: {}{was}", at.shown(), shown(&new, "")));
         let change = match old {
             None => {
                 self.records.insert(at.written(value), record::added(&new));
@@ -264,6 +256,25 @@ impl Surge {
         let findings = findings.into_iter();
         self.findings
             .extend(findings.map(|finding| (Some(name.to_owned()), finding)));
+    }
+}
+
+/// A value for people, as in `rollingUpdate.maxSurge 1`; `path` leads to it.
+fn shown(value: &Value, path: &str) -> String {
+    let text = match value {
+        Value::Object(map) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            let entries = map.iter();
+            let entries = entries.map(|(key, value)| shown(value, &format!("{path}{dot}{key}")));
+            return entries.collect::<Vec<_>>().join(", ");
+        }
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if path.is_empty() {
+        text
+    } else {
+        format!("{path} {text}")
     }
 }
 

@@ -17,7 +17,7 @@ pub enum Unfit {
     OwnNetwork,
     #[error(
         "the strategy {found} starts no new pod before the old one stops; make it RollingUpdate, \
-         or take it out"
+         take it out, or choose others with --workload"
     )]
     Strategy { found: String },
     #[error(

@@ -1,6 +1,8 @@
 //! `--surge-ready` and `--shards`: the laws on what they change, and
 //! that the API takes what comes out.
 
+use std::fs;
+
 use proptest::prelude::*;
 use reuseport::manifest::{Injection, ShardProbes, Shards, eject, inject};
 use reuseport::shim;
@@ -10,6 +12,7 @@ use crate::corpus::object;
 use crate::laws::{hold, options, source, text};
 use crate::print::STYLES;
 use crate::schema;
+use crate::support::{reuseport, run};
 use crate::tools::read;
 use crate::unfit::pod;
 
@@ -269,6 +272,32 @@ fn what_was_edited_in_between_stays() {
             .filter(|one| one.tag() == similar::ChangeTag::Delete);
         assert!(changed.count() <= 1, "{back}");
     }
+}
+
+#[test]
+fn the_example_of_the_documents_is_true() {
+    let page = include_str!("../../docs/overlap.md");
+    let block = |start: &str| {
+        let (_, rest) = page.split_once(start).expect("a block");
+        rest.split_once("```").expect("its end").0
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("dns.yaml"), block("```yaml\n")).expect("written");
+    let call = "inject -f dns.yaml --port 53 --surge-ready --diff";
+    assert!(page.contains(&format!("reuseport {call}\n")));
+    let mut command = reuseport();
+    command.args(call.split(' ')).args(["--configmap", "shim"]);
+    let outcome = run(command.current_dir(directory.path()));
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    let lines = outcome.stdout.lines().map(|line| {
+        let line = anstream::adapter::strip_str(line).to_string();
+        match line.split_once("reuseport.dev/restore: ") {
+            Some((before, _)) => format!("{before}reuseport.dev/restore: …\n"),
+            None => line + "\n",
+        }
+    });
+    assert_eq!(lines.collect::<String>(), block("```diff\n"));
+    assert_eq!(outcome.stderr, block("what else is to be known:\n\n```\n"));
 }
 
 fn shape() -> impl Strategy<Value = Value> {
