@@ -99,3 +99,16 @@ fn what_is_put_in_comes_out_and_twice_is_once() {
     failures.truncate(3);
     assert_eq!(count, 0, "{}", failures.join("\n\n"));
 }
+
+#[test]
+fn a_large_configmap_beside_a_workload_stays_as_it_is() {
+    let line = "    0123456789 --- # 'é' {{ no template }} \\t \"x\"\n";
+    let mut large = String::from("kind: ConfigMap\nmetadata: {name: c}\ndata:\n  text: |\n");
+    large += &line.repeat((1 << 20) / line.len());
+    large += "binaryData:\n  bytes: ";
+    large += &"QUJD".repeat(1 << 16);
+    large += "\n---\nkind: Pod\nspec:\n  containers:\n  - name: a\n";
+    let made = hold(&large, &options()).expect("the laws");
+    let (before, _) = large.split_once("---\nkind: Pod").expect("a workload");
+    assert!(made.starts_with(before));
+}

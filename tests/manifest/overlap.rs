@@ -102,6 +102,20 @@ fn streams() -> Vec<Vec<Value>> {
     streams
 }
 
+/// One workload of either kind, by each of the options.
+pub fn made() -> Vec<String> {
+    let streams = streams();
+    let streams = streams.iter().step_by(5).filter(|one| one.len() == 1);
+    let mut made = Vec::new();
+    for values in streams.filter(|one| one[0]["kind"] != "List") {
+        for options in fit() {
+            let text_of_it = STYLES[1].stream(values);
+            made.push(text(inject(&source(&text_of_it), &options)).expect("injected"));
+        }
+    }
+    made
+}
+
 #[test]
 fn what_was_changed_is_given_back() {
     let written = include_str!("written/overlap.yaml").to_owned();
