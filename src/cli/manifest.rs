@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use serde_json::{Value, json};
 use similar::TextDiff;
 
@@ -19,7 +19,8 @@ use super::{answer, status};
 use crate::finding::Severity;
 use crate::image::registry::Client;
 use crate::manifest::{
-    self, Advice, Compose, Delivery, Error, Injection, Outcome, Source, TemplatePath, join,
+    self, Advice, Compose, Delivery, Error, Injection, Outcome, ShardProbes, Shards, Source,
+    TemplatePath, join,
 };
 use crate::replace::replace;
 use crate::rules::Assignments;
@@ -57,6 +58,7 @@ pub(super) struct Files {
 }
 
 /// How the shim gets into manifests.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Args, Debug)]
 pub(super) struct Flags {
     #[command(flatten)]
@@ -84,6 +86,22 @@ pub(super) struct Flags {
     /// the host's network, without ports and container_name
     #[arg(long, requires = "files")]
     scale_ready: bool,
+    /// Make DaemonSets and Deployments on the host's network fit for updates in
+    /// which the new pod starts before the old one stops
+    #[arg(long, requires = "files")]
+    surge_ready: bool,
+    /// Run N copies of the container in each pod, which share its port
+    #[arg(long, value_name = "N", requires = "files", value_parser = value_parser!(u16).range(2..=256))]
+    shards: Option<u16>,
+    /// Give each copy its part of the container's resources, and not all of them
+    #[arg(long, requires = "shards")]
+    split_resources: bool,
+    /// What becomes of probes that call a port: first (the copies have none) or
+    /// exec=CMD (each copy runs CMD instead)
+    #[arg(
+        long, value_name = "HOW", requires = "shards", value_parser = ShardProbes::parse,
+    )]
+    shard_probes: Option<ShardProbes>,
 }
 
 /// How manifests are treated, with the flags that images have as well.
@@ -134,6 +152,11 @@ pub(super) fn injection(
             ));
         }
     };
+    let shards = flags.shards.map(|count| Shards {
+        count: count.into(),
+        split_resources: flags.split_resources,
+        probes: flags.shard_probes,
+    });
     let files = flags.files;
     let options = Injection {
         rules,
@@ -147,6 +170,8 @@ pub(super) fn injection(
             services: files.services.clone(),
             scale_ready: flags.scale_ready,
         },
+        surge_ready: flags.surge_ready,
+        shards,
     };
     Ok((files, options))
 }
@@ -306,6 +331,9 @@ fn failed(advice: &[Advice]) -> Vec<String> {
     names
 }
 
+/// The codes of what was changed beside the shim: each is said.
+const CHANGES: [&str; 2] = ["surge-ready", "shards"];
+
 /// What is said of an outcome, on standard error: the result is on the other.
 fn told(outcome: &Outcome, is_json: bool, what: &str) -> String {
     if is_json {
@@ -321,7 +349,11 @@ fn told(outcome: &Outcome, is_json: bool, what: &str) -> String {
     }
     for advice in &outcome.advice {
         let key = (advice.finding.code, advice.finding.message.as_str());
-        let Some(count) = again.remove(&key) else {
+        let count = if CHANGES.contains(&advice.finding.code) {
+            1
+        } else if let Some(count) = again.remove(&key) {
+            count
+        } else {
             continue;
         };
         let more = match count {

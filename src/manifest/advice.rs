@@ -1,13 +1,15 @@
 //! What is worth knowing of workloads that share ports, though the shim goes into
 //! them all the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::container::Chosen;
 use super::delivery::Delivery;
 use super::error::Position;
+use super::fit::Fitness;
 use super::workload::Workload;
 use crate::finding::{Finding, Severity};
 
@@ -18,7 +20,8 @@ pub struct Advice {
     /// `KIND/NAME`.
     pub workload: String,
     pub container: Option<String>,
-    pub finding: Finding,
+    /// Shared by all that it is true of.
+    pub finding: Arc<Finding>,
 }
 
 /// A workload that gets the shim.
@@ -28,12 +31,15 @@ pub(super) struct Subject<'v> {
     pub(super) spec: &'v Value,
     pub(super) chosen: &'v [&'v Chosen],
     pub(super) delivery: &'v Delivery,
+    pub(super) fitness: Fitness,
 }
 
 /// Gathers advice over all documents of a call.
 #[derive(Debug, Default)]
 pub(super) struct Adviser {
     advice: Vec<Advice>,
+    /// The findings so far, by their messages.
+    known: HashMap<String, Arc<Finding>>,
     /// The Pod Security levels that namespaces enforce.
     levels: BTreeMap<String, String>,
     /// Workloads with pods on the host's network, by each port that they name.
@@ -53,8 +59,40 @@ pub(super) fn architecture_assumed() -> Finding {
 }
 
 impl Adviser {
-    pub(super) fn add(&mut self, advice: Advice) {
+    /// Adds a finding of a workload at `at`, by its title, or of one of its containers.
+    pub(super) fn add(
+        &mut self,
+        at: &Position,
+        workload: String,
+        container: Option<&str>,
+        finding: Finding,
+    ) {
+        let advice = self.advice(at, workload, container, finding);
         self.advice.push(advice);
+    }
+
+    fn advice(
+        &mut self,
+        at: &Position,
+        workload: String,
+        container: Option<&str>,
+        finding: Finding,
+    ) -> Advice {
+        let finding = match self.known.get(&finding.message) {
+            Some(known) if **known == finding => Arc::clone(known),
+            _ => {
+                let message = finding.message.clone();
+                let finding = Arc::new(finding);
+                self.known.insert(message, Arc::clone(&finding));
+                finding
+            }
+        };
+        Advice {
+            at: at.clone(),
+            workload,
+            container: container.map(ToOwned::to_owned),
+            finding,
+        }
     }
 
     /// Takes note of a Namespace.
@@ -74,41 +112,37 @@ impl Adviser {
             spec,
             chosen,
             delivery,
+            fitness,
         } = subject;
-        let advice = |container: Option<&str>, finding: Finding| Advice {
-            at: at.clone(),
-            workload: workload.title(),
-            container: container.map(ToOwned::to_owned),
-            finding,
-        };
         let is_host = spec["hostNetwork"] == Value::Bool(true);
         let containers: Vec<&Value> = spec["containers"]
             .as_array()
             .into_iter()
             .flatten()
             .collect();
-        let ports: Vec<u64> = containers
+        let ports: BTreeSet<u64> = containers
             .iter()
             .flat_map(|one| one["ports"].as_array().into_iter().flatten())
             .filter_map(|port| port["hostPort"].as_u64().or(port["containerPort"].as_u64()))
             .collect();
-        let mut found = Vec::new();
-        if is_host && !ports.is_empty() {
-            found.push(advice(None, host_ports(&ports)));
+        let mut found: Vec<(Option<&str>, Finding)> = Vec::new();
+        if is_host && !ports.is_empty() && !fitness.surges {
+            found.push((None, host_ports(&ports)));
             let probed = containers
                 .iter()
                 .filter_map(|one| Some((one["name"].as_str()?, named_probe(one)?)));
-            found.extend(probed.map(|(name, port)| advice(Some(name), named_port(&port))));
+            found.extend(probed.map(|(name, port)| (Some(name), named_port(&port))));
         }
-        if workload.kind == "DaemonSet" && is_host && !overlaps(&object["spec"]) {
-            found.push(advice(None, no_overlap()));
+        if workload.kind == "DaemonSet" && is_host && !overlaps(&object["spec"]) && !fitness.surges
+        {
+            found.push((None, no_overlap()));
         }
         let replicas = object["spec"]["replicas"].as_u64().unwrap_or(1);
-        if replicas > 1 && !is_host && chosen.len() < 2 {
-            found.push(advice(None, nothing_shared(replicas)));
+        if replicas > 1 && !is_host && chosen.len() < 2 && !fitness.is_repeated {
+            found.push((None, nothing_shared(replicas)));
         }
         if is_host {
-            found.push(advice(None, migration()));
+            found.push((None, migration()));
         }
         let users: BTreeSet<Option<i64>> = containers
             .iter()
@@ -116,27 +150,28 @@ impl Adviser {
             .map(|one| user(one).or_else(|| user(spec)))
             .collect();
         if chosen.len() > 1 && users.len() > 1 {
-            found.push(advice(None, users_differ("containers of this pod")));
+            found.push((None, users_differ("containers of this pod")));
         }
         if is_host {
             for port in ports {
                 let all = self.users.entry(port).or_default();
                 all.extend(users.iter().copied());
                 self.sharing.push((port, self.advice.len() + found.len()));
-                found.push(advice(
-                    None,
-                    users_differ(&format!("pods with port {port}")),
-                ));
+                let whose = format!("pods with port {port}");
+                found.push((None, users_differ(&whose)));
             }
         }
         match delivery {
-            Delivery::Host(_) => self
-                .hosts
-                .push((workload.namespace.clone(), advice(None, host_path()))),
-            Delivery::Image(_) => found.push(advice(None, image_volume())),
+            Delivery::Host(_) => {
+                let advice = self.advice(at, workload.title(), None, host_path());
+                self.hosts.push((workload.namespace.clone(), advice));
+            }
+            Delivery::Image(_) => found.push((None, image_volume())),
             _ => {}
         }
-        self.advice.extend(found);
+        for (container, finding) in found {
+            self.add(at, workload.title(), container, finding);
+        }
     }
 
     /// All that is to be said, now that everything was seen.
@@ -156,7 +191,7 @@ impl Adviser {
         for (namespace, mut advice) in self.hosts {
             let level = namespace.and_then(|name| self.levels.get(&name));
             if let Some(level) = level.filter(|level| *level != "privileged") {
-                advice.finding = pod_security(level);
+                advice.finding = Arc::new(pod_security(level));
             }
             self.advice.push(advice);
         }
@@ -164,7 +199,7 @@ impl Adviser {
     }
 }
 
-fn host_ports(ports: &[u64]) -> Finding {
+fn host_ports(ports: &BTreeSet<u64>) -> Finding {
     let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
     let message = format!(
         "its pods use the host's network and name port {}: the scheduler puts no two of them on one node",

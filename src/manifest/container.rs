@@ -43,6 +43,31 @@ pub(super) struct Chosen {
     rules: Vec<(String, Value)>,
 }
 
+impl Chosen {
+    /// Whether the shim will let others have this port, too. `container` may bring
+    /// rules of its own.
+    pub(super) fn shares(&self, container: &Value, port: u64, protocol: &str) -> bool {
+        let own = container["env"].as_array().into_iter().flatten();
+        let own = own.filter_map(|one| Some((one["name"].as_str()?, one["value"].as_str()?)));
+        let ours = self.rules.iter();
+        let ours = ours.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+        let all = ours.chain(own);
+        let all: Vec<(OsString, OsString)> = all
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        let Ok(rules) = Assignments::from_environment(&all).check() else {
+            return false;
+        };
+        let number = match protocol {
+            "UDP" => libc::IPPROTO_UDP,
+            "SCTP" => libc::IPPROTO_SCTP,
+            _ => libc::IPPROTO_TCP,
+        };
+        u16::try_from(port).is_ok_and(|port| rules.selects_port(port))
+            && rules.protocols.contains(number)
+    }
+}
+
 /// What a workload's containers come to.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
@@ -110,7 +135,10 @@ pub(super) fn choose(
         } else {
             !is_init && !SIDECARS.contains(&name.as_str())
         };
+        // What has no name is Knative's one container, and no init container.
+        let is_nameless = is_init && name.is_empty();
         let before = held.and_then(|held| held.get(&name));
+        let before = before.filter(|_| !is_nameless);
         if is_chosen {
             choice.found.push(name.clone());
             let rules = rules.clone();
@@ -133,7 +161,7 @@ pub(super) fn choose(
 /// The names and paths of a workload's containers, and whether they are init
 /// containers.
 fn containers(value: &Value, workload: &Workload) -> Result<Vec<(String, Path, bool)>, Refusal> {
-    let mut found = Vec::new();
+    let mut found: Vec<(String, Path, bool)> = Vec::new();
     for (key, is_init) in [("initContainers", true), ("containers", false)] {
         let list = workload.spec.then(key);
         let items = match list.get(value) {
@@ -154,6 +182,9 @@ fn containers(value: &Value, workload: &Workload) -> Result<Vec<(String, Path, b
                 Some(Value::String(_)) => return Err((path, Fault::NoName)),
                 Some(other) => return Err(wrong(path.then("name"), "string", other)),
             };
+            if !name.is_empty() && found.iter().any(|(other, ..)| *other == name) {
+                return Err((path.then("name"), Fault::DuplicateName { name }));
+            }
             found.push((name, path, is_init));
         }
     }

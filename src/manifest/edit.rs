@@ -7,15 +7,17 @@
 //! else that taking the additions out could not bring back.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use saphyr_parser::ScalarStyle;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::document::{Content, Document, Id};
 use super::error::Fault;
 use super::path::{Path, Step};
+use super::record;
 use super::splice::Splice;
+use super::text::Text;
 use super::write::{self, Indent};
 
 /// One addition. Paths and places in lists are those before any addition.
@@ -35,6 +37,8 @@ pub(super) enum Change {
     },
     /// A value where there is none: null, or an empty collection.
     Fill { at: Path, value: Value },
+    /// A value in place of another, of an entry.
+    Replace { at: Path, value: Value },
     /// Text before that of a scalar.
     Prefix { at: Path, text: &'static str },
     /// Text behind that of a scalar.
@@ -52,7 +56,10 @@ impl Change {
         match self {
             Self::Entry { map, .. } | Self::Rename { map, .. } => map,
             Self::Items { list, .. } => list,
-            Self::Fill { at, .. } | Self::Prefix { at, .. } | Self::Suffix { at, .. } => at,
+            Self::Fill { at, .. }
+            | Self::Replace { at, .. }
+            | Self::Prefix { at, .. }
+            | Self::Suffix { at, .. } => at,
         }
     }
 
@@ -71,7 +78,9 @@ impl Change {
                 let list = value.as_array_mut()?;
                 list.splice(*at..*at, items.iter().cloned());
             }
-            Self::Fill { value: new, .. } => *value = new.clone(),
+            Self::Fill { value: new, .. } | Self::Replace { value: new, .. } => {
+                *value = new.clone();
+            }
             Self::Prefix { text, .. } => *value = format!("{text}{}", value.as_str()?).into(),
             Self::Suffix { text, .. } => *value = format!("{}{text}", value.as_str()?).into(),
             Self::Rename { key, text, .. } => {
@@ -93,7 +102,8 @@ pub(super) struct Edited {
 }
 
 /// What would be lost, by written paths: the text of what was replaced, or null
-/// where an entry was added in front of one that a merge key brings in.
+/// where an entry was added in front of one that a merge key brings in. What else
+/// is needed to undo an addition is a mapping, see [`super::record`].
 pub(super) type Records = BTreeMap<String, Value>;
 
 /// How far the path of a change goes before an alias or a merge key.
@@ -142,9 +152,14 @@ pub(super) fn records(
     let changes = ordered(changes);
     let reach = reach(document, &changes)?;
     let mut lost: Vec<(Id, Value)> = Vec::new();
-    for (change, id, _) in &reach.local {
-        if matches!(changes[*change], Change::Fill { .. }) {
-            lost.push((*id, document.raw(*id).into()));
+    let mut texts: HashMap<&Path, &str> = HashMap::new();
+    for (change, id, key) in &reach.local {
+        match (&changes[*change], key) {
+            (Change::Fill { .. }, _) => lost.push((*id, document.raw(*id).into())),
+            (Change::Replace { at, .. }, Some(key)) => {
+                texts.insert(at, &document.text[document.value_range(*id, *key)]);
+            }
+            _ => {}
         }
     }
     for id in reach.aliases.keys() {
@@ -156,10 +171,20 @@ pub(super) fn records(
     let mut records = Records::new();
     // Where an alias stood, too: what stands there now is told by its value alone.
     for change in &changes {
-        if let Change::Fill { at, .. } = change
-            && let Some(empty) = at.get(value)
-        {
-            records.insert(at.written(value), empty.to_string().into());
+        match change {
+            Change::Fill { at, .. } => {
+                if let Some(empty) = at.get(value) {
+                    records.insert(at.written(value), empty.to_string().into());
+                }
+            }
+            Change::Replace { at, value: new } => {
+                let old = at.get(value).ok_or(Fault::Unwritable)?;
+                let text = texts.get(at).map(|text| (*text).to_owned());
+                let text = text.unwrap_or_else(|| format!(" {}", write::flow(old, true)));
+                let record = record::replaced(&text, old, new);
+                records.insert(at.written(value), record);
+            }
+            _ => {}
         }
     }
     for (id, raw) in lost {
@@ -167,10 +192,25 @@ pub(super) fn records(
         records.insert(path.clone(), raw);
     }
     for (map, key) in reach.shadows.keys() {
-        let path = written.get(map).ok_or(Fault::Unwritable)?;
-        records.insert(format!("{path}/{key}"), Value::Null);
+        let path = format!("{}/{key}", written.get(map).ok_or(Fault::Unwritable)?);
+        let record = records.get_mut(&path).and_then(Value::as_object_mut);
+        match record {
+            Some(record) => record::mark_merged(record),
+            None => {
+                records.insert(path, Value::Null);
+            }
+        }
     }
     Ok(records)
+}
+
+/// What `value` becomes by `changes`; `None` where one cannot be made.
+pub(super) fn applied(value: &Value, changes: &[Change]) -> Option<Value> {
+    let mut applied = value.clone();
+    for change in ordered(changes) {
+        change.make(&mut applied)?;
+    }
+    Some(applied)
 }
 
 /// Makes `changes` to `document`, whose value is `value`.
@@ -225,7 +265,9 @@ fn reach(document: &Document, changes: &[Change]) -> Result<Reach, Fault> {
     let mut touched = HashSet::new();
     for (index, change) in changes.iter().enumerate() {
         let path = change.path();
-        match walk(document, path, &mut touched).ok_or(Fault::Unwritable)? {
+        let takes_alias = matches!(change, Change::Replace { .. });
+        let reached = walk(document, path, takes_alias, &mut touched);
+        match reached.ok_or(Fault::Unwritable)? {
             Reached::Node { id, key } => reach.local.push((index, id, key)),
             Reached::Alias { id, depth } => {
                 let path = Path(path.0[..depth].to_vec());
@@ -252,13 +294,20 @@ fn reach(document: &Document, changes: &[Change]) -> Result<Reach, Fault> {
 }
 
 /// Follows `path` as far as the document's own text goes; the nodes on the way
-/// that aliases can refer to are `touched`.
-fn walk(document: &Document, path: &Path, touched: &mut HashSet<Id>) -> Option<Reached> {
+/// that aliases can refer to are `touched`. An alias at the very end is the node
+/// where `takes_alias`: something else takes its place, and not that of its target.
+fn walk(
+    document: &Document,
+    path: &Path,
+    takes_alias: bool,
+    touched: &mut HashSet<Id>,
+) -> Option<Reached> {
     let mut place = (document.root, None);
     for depth in 0..=path.0.len() {
         let (id, key) = place;
         let node = document.node(id);
-        if let Content::Alias(_) = node.content {
+        let is_last = depth == path.0.len();
+        if matches!(node.content, Content::Alias(_)) && !(takes_alias && is_last) {
             return Some(Reached::Alias { id, depth });
         }
         if node.is_anchored {
@@ -277,206 +326,6 @@ fn walk(document: &Document, path: &Path, touched: &mut HashSet<Id>) -> Option<R
         };
     }
     None
-}
-
-/// Writes additions in the style of what they are added to.
-struct Text<'d, 't> {
-    document: &'d Document<'t>,
-    indent: Indent,
-}
-
-impl Text<'_, '_> {
-    fn change(&self, change: &Change, id: Id, key: Option<Id>) -> Result<Splice, Fault> {
-        match change {
-            Change::Entry { key, value, .. } => self.entry(id, key, value),
-            Change::Items { at, items, .. } => self.items(id, *at, items),
-            Change::Fill { value, .. } => self.fill(id, key, value),
-            Change::Prefix { text, .. } => Ok(Splice::insert(self.inside(id)?.0, *text)),
-            Change::Suffix { text, .. } => Ok(Splice::insert(self.inside(id)?.1, *text)),
-            Change::Rename { key, text, .. } => {
-                let (key, _) = self.document.entry(id, key).ok_or(Fault::Unwritable)?;
-                Ok(Splice::insert(self.inside(key)?.0, *text))
-            }
-        }
-    }
-
-    /// A new entry behind the last one of the mapping `id`.
-    fn entry(&self, id: Id, key: &str, value: &Value) -> Result<Splice, Fault> {
-        let document = self.document;
-        let Content::Map { entries, is_flow } = &document.node(id).content else {
-            return Err(Fault::Unwritable);
-        };
-        let (Some((first, _)), Some((last, value_of_last))) = (entries.first(), entries.last())
-        else {
-            return Err(Fault::Unwritable);
-        };
-        if !is_flow {
-            let column = document.column(document.node(*first).start);
-            return Ok(self.lines(
-                document.content_end(id),
-                &self.indent.entry(key, value, column),
-            ));
-        }
-        let map = Map::from_iter([(key.to_owned(), value.clone())]);
-        let text = write::pairs(&map, self.is_json(id, None));
-        let end = document.node(*value_of_last);
-        if end.start == end.end {
-            let start = document.node(*first).start;
-            return Ok(Splice::insert(start, format!("{text}, ")));
-        }
-        let separator = self.separator(id, *last);
-        Ok(Splice::insert(end.end, format!(",{separator}{text}")))
-    }
-
-    /// New items of the list `id`.
-    fn items(&self, id: Id, at: usize, items: &[Value]) -> Result<Splice, Fault> {
-        let document = self.document;
-        let Content::List {
-            items: present,
-            is_flow,
-        } = &document.node(id).content
-        else {
-            return Err(Fault::Unwritable);
-        };
-        let (first, last) = match (present.first(), present.last()) {
-            (Some(first), Some(last)) => (*first, *last),
-            _ => return Err(Fault::Unwritable),
-        };
-        if *is_flow {
-            let is_json = self.is_json(id, None);
-            let texts: Vec<String> = items.iter().map(|one| write::flow(one, is_json)).collect();
-            let separator = self.separator(id, last);
-            if at == 0 {
-                let text = texts.join(", ") + ", ";
-                return Ok(Splice::insert(document.node(first).start, text));
-            }
-            let texts = texts.iter().map(|text| format!(",{separator}{text}"));
-            let end = document.node(present[at - 1]).end;
-            return Ok(Splice::insert(end, texts.collect::<String>()));
-        }
-        let dash = document.dash(first).ok_or(Fault::Unwritable)?;
-        let column = document.column(dash);
-        let lines = items.iter().flat_map(|one| self.indent.item(one, column));
-        let lines: Vec<String> = lines.collect();
-        if at > 0 {
-            return Ok(self.lines(document.content_end(present[at - 1]), &lines));
-        }
-        let above = document.lines(dash, dash).ok_or(Fault::Unwritable)?.start;
-        if above >= document.line_start(dash) {
-            return Err(Fault::Unwritable);
-        }
-        Ok(self.lines(above, &lines))
-    }
-
-    /// A value in place of nothing.
-    fn fill(&self, id: Id, key: Option<Id>, value: &Value) -> Result<Splice, Fault> {
-        let document = self.document;
-        let node = document.node(id);
-        let is_json = self.is_json(id, key);
-        let flow = write::flow(value, is_json);
-        if document.is_flow(id) {
-            let bracket = document.raw(id).find(['[', '{']).ok_or(Fault::Unwritable)?;
-            // Without its brackets: those are there.
-            return Ok(Splice::insert(
-                node.start + bracket + 1,
-                &flow[1..flow.len() - 1],
-            ));
-        }
-        if node.is_anchored {
-            return Err(Fault::Unwritable);
-        }
-        if node.start < node.end {
-            return Ok(Splice {
-                range: node.start..node.end,
-                text: flow,
-            });
-        }
-        let key = key.ok_or(Fault::Unwritable)?;
-        let end = document.node(key).end;
-        let gap = document.text[end..].trim_start_matches([' ', '\t']);
-        if !gap.starts_with(':') {
-            return Err(Fault::Unwritable);
-        }
-        if self.is_in_flow(key) {
-            return Ok(Splice::insert(document.colon(key), format!(" {flow}")));
-        }
-        let column = document.column(document.node(key).start);
-        let lines = match value {
-            Value::Array(items) => {
-                let column = column + self.indent.dash;
-                let lines = items.iter().flat_map(|one| self.indent.item(one, column));
-                lines.collect()
-            }
-            Value::Object(map) => self.indent.map(map, column + self.indent.step),
-            _ => return Err(Fault::Unwritable),
-        };
-        Ok(self.lines(end, &lines))
-    }
-
-    /// Lines below the one that ends behind `end`.
-    fn lines(&self, end: usize, lines: &[String]) -> Splice {
-        let newline = self.document.newline();
-        let text = lines.iter().map(|line| format!("{newline}{line}"));
-        Splice::insert(self.document.line_end(end), text.collect::<String>())
-    }
-
-    /// Where the text of a scalar begins and ends, quotes left out.
-    fn inside(&self, id: Id) -> Result<(usize, usize), Fault> {
-        let node = self.document.node(id);
-        match node.content {
-            Content::Scalar(_, style) if can_extend(self.document, id) => match style {
-                ScalarStyle::Plain => Ok((node.start, node.end)),
-                _ => Ok((node.start + 1, node.end - 1)),
-            },
-            _ => Err(Fault::Unwritable),
-        }
-    }
-
-    /// What stands between the entries of `id`, which is in flow style, behind the
-    /// comma: the last of them tells.
-    fn separator(&self, id: Id, last: Id) -> String {
-        let document = self.document;
-        let [start, last] = [id, last].map(|id| document.node(id).start);
-        let line = document.line_start(last);
-        let before = &document.text[line..last];
-        if start < line && before.bytes().all(|one| b" \t".contains(&one)) {
-            format!("{}{before}", document.newline())
-        } else {
-            " ".into()
-        }
-    }
-
-    /// Whether the neighbours of what is put into `id` are JSON.
-    fn is_json(&self, id: Id, key: Option<Id>) -> bool {
-        let document = self.document;
-        let is_quoted = |key: Id| {
-            matches!(
-                document.node(key).content,
-                Content::Scalar(_, ScalarStyle::DoubleQuoted)
-            )
-        };
-        let first = match &document.node(id).content {
-            Content::Map { entries, .. } => entries.first().map(|(key, _)| *key),
-            Content::List { items, .. } => items
-                .first()
-                .and_then(|item| document.entries(*item).first())
-                .map(|(key, _)| *key),
-            _ => None,
-        };
-        first.or(key).is_some_and(is_quoted)
-    }
-
-    /// Whether a key stands in a mapping in flow style.
-    fn is_in_flow(&self, key: Id) -> bool {
-        let nodes = &self.document.nodes;
-        let holds = |node: &Content| match node {
-            Content::Map { entries, is_flow } => {
-                *is_flow && entries.iter().any(|(one, _)| *one == key)
-            }
-            _ => false,
-        };
-        nodes.iter().any(|node| holds(&node.content))
-    }
 }
 
 /// Whether text can be put before and behind that of a scalar without another

@@ -14,6 +14,7 @@ use super::names::{
 };
 use super::path::Path;
 use super::reader::{Documents, readable};
+use super::record;
 use super::remove::{self, Cuts};
 use super::stream::Draft;
 use super::workload::{self, Workload};
@@ -155,13 +156,14 @@ fn cut(value: &Value, workload: &Workload, cuts: &mut Cuts) -> Held {
             }
         }
     }
+    let copies = record::undo(value, &records, cuts);
     for name in ["containers", "initContainers"] {
         let containers = workload.spec.then(name);
         for (index, container) in list(value, &containers).iter().enumerate() {
-            if is_named(container, SHIM) {
+            let path = containers.then(index);
+            if is_named(container, SHIM) || copies.contains(&path) {
                 continue;
             }
-            let path = containers.then(index);
             if let Some(rules) = cut_container(value, &path, &records, cuts) {
                 let name = container.get("name").and_then(Value::as_str);
                 held.insert(name.unwrap_or_default().to_owned(), rules);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::unfit::Unfit;
+
 /// A place in the input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -99,6 +101,10 @@ pub enum Fault {
     #[error("this container has no name; Kubernetes needs one")]
     NoName,
     #[error(
+        "there is another container called {name}; Kubernetes takes each name once: give one of them another"
+    )]
+    DuplicateName { name: String },
+    #[error(
         "container {container} mounts {mount} at /.reuseport, where the shim goes; \
          leave it out with --container, or the workload with the annotation reuseport.dev/inject: disabled"
     )]
@@ -117,6 +123,13 @@ pub enum Fault {
     AnyArchitecture,
     #[error("the image of container {container}: {why}; without --check no image is read")]
     Image { container: String, why: String },
+    #[error("{object}: {why}")]
+    Unfit { object: String, why: Box<Unfit> },
+    #[error(
+        "--surge-ready: there is no DaemonSet and no Deployment with hostNetwork: true; set that, \
+         or leave the option out: pods with a network each overlap as they are"
+    )]
+    NothingToSurge,
     #[error("{0}")]
     NoShim(#[from] crate::shim::NoShim),
     #[error("the annotation {annotation}: {why}")]

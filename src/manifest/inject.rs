@@ -8,14 +8,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::advice::{self, Advice, Adviser};
+use super::advice::{self, Adviser};
 use super::container::{self, Chosen};
 use super::delivery::Delivery;
 use super::document::Document;
 use super::edit::{self, Change, Edited, Records};
 use super::eject::{self, Ejected, Held};
 use super::error::{Error, Fault};
+use super::fit::{Additions, Claims};
 use super::look::{self, Asked, Images, Seen};
+use super::named_ports::NamedPorts;
 use super::names::SHIM;
 use super::path::Path;
 use super::pods::{self, Pin};
@@ -62,6 +64,9 @@ fn inject_with(
         images,
         configmaps: BTreeMap::new(),
         adviser: Adviser::default(),
+        named_ports: NamedPorts::default(),
+        claims: Claims::default(),
+        surging: 0,
         there: Vec::new(),
         containers_there: Vec::new(),
         containers_found: HashSet::new(),
@@ -85,13 +90,17 @@ fn inject_with(
 }
 
 /// What one call keeps between documents.
-struct Call<'o> {
-    options: &'o Injection,
+pub(super) struct Call<'o> {
+    pub(super) options: &'o Injection,
     images: Option<&'o dyn Images>,
     /// The names of the ConfigMaps that the result holds, by namespace and by the
     /// architecture of the shim in them.
     configmaps: BTreeMap<(Option<String>, &'static str), String>,
-    adviser: Adviser,
+    pub(super) adviser: Adviser,
+    pub(super) named_ports: NamedPorts,
+    pub(super) claims: Claims,
+    /// How many workloads were made fit for overlap.
+    pub(super) surging: usize,
     /// What is there, where the command line names some of it.
     there: Vec<String>,
     containers_there: Vec<String>,
@@ -116,15 +125,10 @@ impl Place<'_, '_> {
         Error::at(self.document.position(&self.source.name, path), fault)
     }
 
-    fn advise(&self, adviser: &mut Adviser, container: Option<&str>, finding: Finding) {
-        adviser.add(Advice {
-            at: self
-                .document
-                .position(&self.source.name, &self.workload.object),
-            workload: self.workload.title(),
-            container: container.map(ToOwned::to_owned),
-            finding,
-        });
+    pub(super) fn advise(&self, adviser: &mut Adviser, container: Option<&str>, finding: Finding) {
+        let object = &self.workload.object;
+        let at = self.document.position(&self.source.name, object);
+        adviser.add(&at, self.workload.title(), container, finding);
     }
 }
 
@@ -176,6 +180,7 @@ impl Call<'_> {
                 draft.push(&document, edited);
                 continue;
             }
+            self.note(&source.name, &document);
             if !workload::may_hold(&document, &self.options.templates) {
                 self.pass(&document);
                 draft.push(&document, None);
@@ -233,12 +238,8 @@ impl Call<'_> {
         self.chosen += plan.chosen.len();
         self.injected += plan.injected;
         for (service, path, finding) in plan.findings {
-            self.adviser.add(Advice {
-                at: document.position(&source.name, &path),
-                workload: service,
-                container: None,
-                finding,
-            });
+            let at = document.position(&source.name, &path);
+            self.adviser.add(&at, service, None, finding);
         }
         self.services.extend(plan.there);
         if plan.changes.is_empty() {
@@ -255,6 +256,34 @@ impl Call<'_> {
                 let key = (namespace.map(ToOwned::to_owned), architecture);
                 self.configmaps.insert(key, name.to_owned());
             }
+        }
+    }
+
+    /// Takes note of what may stand in the way of what is asked for beside the shim.
+    fn note(&mut self, file: &str, document: &Document) {
+        let has_shards = self.options.shards.is_some();
+        if !self.options.surge_ready && !has_shards {
+            return;
+        }
+        let Some((_, kind)) = document.entry(document.root, "kind") else {
+            return;
+        };
+        let kind = document.scalar(kind).unwrap_or_default();
+        let is_known = [
+            "Service",
+            "NetworkPolicy",
+            "PodMonitor",
+            "PersistentVolumeClaim",
+        ]
+        .contains(&kind);
+        if !is_known && !kind.ends_with("List") {
+            return;
+        }
+        let value = document.value(document.root);
+        self.named_ports.note(file, document, &value);
+        self.claims.note(&value);
+        for item in value["items"].as_array().into_iter().flatten() {
+            self.claims.note(item);
         }
     }
 
@@ -309,17 +338,22 @@ impl Call<'_> {
         if pods::is_windows(spec) {
             return Err(error(&workload.spec, Fault::Windows));
         }
-        let mut changes = Vec::new();
-        let mut records = Records::new();
+        let mut additions = Additions::default();
         for one in &chosen.containers {
             let seen = self.look(place, spec, one)?;
-            let added = container::changes(document, value, one, seen.as_ref(), &mut changes)
+            let changes = &mut additions.changes;
+            let added = container::changes(document, value, one, seen.as_ref(), changes)
                 .map_err(|(path, fault)| error(&path, fault))?;
             for finding in added.findings {
                 place.advise(&mut self.adviser, Some(&one.name), finding);
             }
-            records.extend(added.record);
+            additions.records.extend(added.record);
         }
+        let fitness = self.fit(place, spec, &chosen.containers, &mut additions)?;
+        let Additions {
+            mut changes,
+            records,
+        } = additions;
         let configmap = match self.options.delivery {
             Delivery::ConfigMap(None) => self.configmap(place, spec, draft)?,
             _ => String::new(),
@@ -341,6 +375,7 @@ impl Call<'_> {
             spec,
             chosen: &names,
             delivery,
+            fitness,
         };
         let at = document.position(&place.source.name, &place.workload.object);
         self.adviser.workload(&workload, &at);
@@ -446,8 +481,13 @@ impl Call<'_> {
             }
         }
         compose::unknown(&self.options.compose.services, &self.services)?;
+        self.named_ports.check()?;
+        self.claims.check()?;
         if self.chosen == 0 {
             return Ok(());
+        }
+        if self.options.surge_ready && self.injected > 0 && self.surging == 0 {
+            return Err(Fault::NothingToSurge.into());
         }
         for wanted in &self.options.containers {
             if !self.containers_found.contains(wanted) {

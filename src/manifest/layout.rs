@@ -124,6 +124,34 @@ impl Document<'_> {
         end + rest.map_or(0, |at| at + 1)
     }
 
+    /// The bytes of the value `id` of an entry, from behind its colon: anchor, tag
+    /// and comments among them.
+    pub(super) fn value_range(&self, id: Id, key: Id) -> Range<usize> {
+        let start = self.colon(key);
+        start..self.content_end(id).max(start)
+    }
+
+    /// Whether what stands in `range`, the value `id`, has anchors inside to which
+    /// something outside refers.
+    pub(super) fn is_entangled(&self, id: Id, range: &Range<usize>) -> bool {
+        self.nodes.iter().any(|node| match node.content {
+            Content::Alias(target) => {
+                target != id
+                    && range.contains(&self.node(target).start)
+                    && !range.contains(&node.start)
+            }
+            _ => false,
+        })
+    }
+
+    /// The name of a node's anchor.
+    pub(super) fn anchor(&self, id: Id) -> Option<&str> {
+        let node = self.node(id);
+        let mut words = self.text[node.start..].split_whitespace().take(2);
+        let anchor = words.find_map(|word| word.strip_prefix('&'));
+        anchor.filter(|_| node.is_anchored)
+    }
+
     /// The bytes from where the line before the one that `start` is in ends, to
     /// the end of the line that `end` is in: whole lines, if nothing stands
     /// before `start` in its line.

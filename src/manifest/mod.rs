@@ -14,21 +14,29 @@ mod document;
 mod edit;
 mod eject;
 mod error;
+mod fit;
 mod inject;
 mod join;
 pub mod krm;
 mod layout;
 mod look;
+mod named_ports;
 mod names;
 mod path;
 mod pods;
 pub mod policy;
+mod ports;
+mod quantity;
 mod reader;
 mod record;
 mod remove;
 mod scalar;
+mod shards;
 mod splice;
 mod stream;
+mod surge;
+mod text;
+mod unfit;
 mod value;
 mod workload;
 mod write;
@@ -43,6 +51,8 @@ pub use inject::{inject, inject_looking};
 pub use join::join;
 pub use look::{Asked, Images, Seen};
 pub use pods::SIDECARS;
+pub use shards::{ShardProbes, Shards};
+pub use unfit::Unfit;
 pub use workload::TemplatePath;
 
 use crate::rules::Assignments;
@@ -75,6 +85,29 @@ pub struct Injection {
     pub apart: bool,
     /// What is for Compose files alone.
     pub compose: Compose,
+    /// Whether DaemonSets and Deployments on the host's network are made fit for
+    /// updates with overlap.
+    pub surge_ready: bool,
+    /// Containers are repeated in their pods.
+    pub shards: Option<Shards>,
+}
+
+impl Default for Injection {
+    /// All of it by ConfigMaps of ours, with no rules and nothing more.
+    fn default() -> Self {
+        Self {
+            rules: Assignments::default(),
+            delivery: Delivery::ConfigMap(None),
+            containers: Vec::new(),
+            workloads: Vec::new(),
+            templates: Vec::new(),
+            architecture: None,
+            apart: false,
+            surge_ready: false,
+            shards: None,
+            compose: Compose::default(),
+        }
+    }
 }
 
 /// What became of the input.

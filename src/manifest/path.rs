@@ -7,6 +7,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::document::{Content, Document, Id};
+use super::value::MERGE;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +90,37 @@ impl Path {
             at = Path(vec![step.clone()]).get(at.unwrap_or(&Value::Null));
         }
         text
+    }
+
+    /// The path that is written as `written` in `value`; `None` where it leads to
+    /// nothing there, or through a merge key.
+    pub(super) fn of(written: &str, value: &Value) -> Option<Self> {
+        let mut path = Self::default();
+        for step in written.split('/').skip(1) {
+            let step = unescaped(step);
+            if step == MERGE {
+                return None;
+            }
+            path = match path.get(value)? {
+                Value::Array(items) => match step.strip_prefix("name=") {
+                    Some(name) => {
+                        let named = |one: &Value| one.get("name") == Some(&name.into());
+                        path.then(items.iter().position(named)?)
+                    }
+                    None => path.then(step.parse::<usize>().ok()?),
+                },
+                _ => path.then(step.as_str()),
+            };
+        }
+        Some(path)
+    }
+
+    /// A path's parent and its last step.
+    pub(super) fn split(&self) -> (Self, Option<&Step>) {
+        match self.0.split_last() {
+            Some((last, rest)) => (Self(rest.to_vec()), Some(last)),
+            None => (self.clone(), None),
+        }
     }
 
     /// The path for people, as in `.spec.containers[0]`.

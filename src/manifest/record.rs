@@ -1,15 +1,92 @@
-//! What a workload loses by the additions to it, held in an annotation of its own.
+//! What a workload loses by the additions to it, held in an annotation of its own:
+//! a mapping from written paths to
+//!
+//! - text that stood there, or null, see [`Records`];
+//! - `{"was": text, "value": value, "now": value}` where a value took the place of
+//!   another, with the text of the other from behind its colon, and `"merged": true`
+//!   where that came by a merge key;
+//! - `{"now": value}` where an entry was added;
+//! - `{"copy": true}` where an item of a list is one of the shards;
+//! - `{"image": text}` where the image's own `LD_PRELOAD` was joined;
+//! - true where a variable of the shim's was there before.
+//!
+//! What is not what it became by us any more, its author has edited: that stays.
 
 use std::collections::HashSet;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::edit::{self, Change, Records};
 use super::eject;
 use super::error::{Error, Fault};
 use super::inject::{Place, wrong};
 use super::names::{RESTORE, VARIABLE};
-use super::path::Path;
+use super::path::{Path, Step};
+use super::remove::Cuts;
+
+/// The record of a value that took the place of `old`, whose text was `text`.
+pub(super) fn replaced(text: &str, old: &Value, new: &Value) -> Value {
+    json!({"was": text, "value": old, "now": new})
+}
+
+/// Makes it the record of a value that a merge key brings in.
+pub(super) fn mark_merged(replaced: &mut Map<String, Value>) {
+    replaced.insert("merged".into(), true.into());
+}
+
+/// Whether a merge key may bring in what there was before.
+pub(super) fn is_merged(record: &Value) -> bool {
+    record.is_null() || record.get("merged") == Some(&Value::Bool(true))
+}
+
+/// The record of an added entry.
+pub(super) fn added(new: &Value) -> Value {
+    json!({"now": new})
+}
+
+/// The record of an added item.
+pub(super) fn copied() -> Value {
+    json!({"copy": true})
+}
+
+/// Finds what `records` of `value` say how to undo; gives the items that go.
+pub(super) fn undo(value: &Value, records: &Records, cuts: &mut Cuts) -> HashSet<Path> {
+    let mut copies = HashSet::new();
+    for (written, record) in records {
+        let Some(record) = record.as_object() else {
+            continue;
+        };
+        let Some(path) = Path::of(written, value) else {
+            continue;
+        };
+        let (parent, last) = path.split();
+        if record.get("copy") == Some(&Value::Bool(true)) {
+            if let Some(Step::Index(index)) = last {
+                cuts.item(&parent, *index);
+                copies.insert(path);
+            }
+            continue;
+        }
+        if record.get("now").is_none() || record.get("now") != path.get(value) {
+            continue;
+        }
+        match (
+            record.get("was").and_then(Value::as_str),
+            record.get("value"),
+        ) {
+            (Some(was), Some(old)) => {
+                let was = (was.to_owned(), old.clone());
+                cuts.replaced.insert(path, was);
+            }
+            _ => {
+                if let Some(Step::Key(key)) = last {
+                    cuts.entry(&parent, key);
+                }
+            }
+        }
+    }
+    copies
+}
 
 impl Place<'_, '_> {
     /// Adds to `changes` of a workload the annotation that says what they lose, and

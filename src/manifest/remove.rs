@@ -10,8 +10,8 @@ use super::document::{Content, Document, Id};
 use super::edit::{Edited, Records};
 use super::error::Fault;
 use super::path::{Path, Step, unescaped};
+use super::record;
 use super::splice::Splice;
-use super::value::MERGE;
 
 /// What goes. Paths and places in lists are those before anything goes.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Cuts {
     pub(super) texts: BTreeMap<Path, &'static str>,
     /// A text at the beginning of keys, by the path of their mapping.
     pub(super) keys: BTreeMap<Path, BTreeMap<String, &'static str>>,
+    /// Values that took the place of others: the text and the value of those.
+    pub(super) replaced: BTreeMap<Path, (String, Value)>,
     /// What the additions had to replace.
     pub(super) records: Records,
 }
@@ -35,6 +37,7 @@ impl Cuts {
             && self.entries.is_empty()
             && self.texts.is_empty()
             && self.keys.is_empty()
+            && self.replaced.is_empty()
     }
 
     pub(super) fn item(&mut self, list: &Path, index: usize) {
@@ -146,7 +149,7 @@ impl Removal<'_, '_> {
                 let raw = self.document.find(&path).and_then(|id| self.raws.get(&id));
                 if let Some(raw) = raw.filter(|raw| !raw.starts_with('*')) {
                     self.emptied.insert(path, raw.clone());
-                } else if let (parent, Some(Step::Key(key))) = split(&path) {
+                } else if let (parent, Some(Step::Key(key))) = path.split() {
                     self.cuts.entry(&parent, key);
                 }
             }
@@ -161,6 +164,9 @@ impl Removal<'_, '_> {
             let old = scalar.as_str()?;
             let at = place(old, old.starts_with(text), text)?;
             *scalar = format!("{}{}", &old[..at], &old[at + text.len()..]).into();
+        }
+        for (path, (_, old)) in &self.cuts.replaced {
+            *path.get_mut(&mut meant)? = old.clone();
         }
         for (path, raw) in &self.emptied {
             *path.get_mut(&mut meant)? = if raw.contains('[') {
@@ -213,7 +219,7 @@ impl Removal<'_, '_> {
                         });
                     }
                 }
-                Value::Null => {
+                record if record::is_merged(record) => {
                     if let (Some(key), Some(map)) = (key, self.parent(written))
                         && now.is_some()
                         && now == self.merged(written)
@@ -244,7 +250,7 @@ impl Removal<'_, '_> {
         let document = self.document;
         let id = document.find(path)?;
         let node = document.node(id);
-        let key = match split(path) {
+        let key = match path.split() {
             (parent, Some(Step::Key(name))) => {
                 let map = document.resolve(document.find(&parent)?);
                 document.entry(map, name)?.0
@@ -292,7 +298,7 @@ impl Removal<'_, '_> {
 
     /// The value of a node after the cuts.
     fn value_after(&self, written: &str, id: Id, meant: &Value) -> Option<Value> {
-        match self.path(written) {
+        match Path::of(written, self.value) {
             Some(path) => path.get(meant).cloned(),
             None => Some(self.document.value(id)),
         }
@@ -314,29 +320,6 @@ impl Removal<'_, '_> {
         let id = (0..document.nodes.len()).rev().find(is_named)?;
         let written = document.written(&HashSet::from([id]));
         self.value_after(written.get(&id)?, id, meant)
-    }
-
-    /// A written path as a path of values; `None` where it leads through a merge
-    /// key.
-    fn path(&self, written: &str) -> Option<Path> {
-        let mut path = Path::default();
-        for step in written.split('/').skip(1) {
-            let step = unescaped(step);
-            if step == MERGE {
-                return None;
-            }
-            path = match path.get(self.value)? {
-                Value::Array(items) => match step.strip_prefix("name=") {
-                    Some(name) => {
-                        let named = |one: &Value| one.get("name") == Some(&name.into());
-                        path.then(items.iter().position(named)?)
-                    }
-                    None => path.then(step.parse::<usize>().ok()?),
-                },
-                _ => path.then(step.as_str()),
-            };
-        }
-        Some(path)
     }
 
     /// The text of all that goes.
@@ -366,6 +349,18 @@ impl Removal<'_, '_> {
                     let start = document.node(key).start + at;
                     splices.push(Splice::delete(start..start + text.len()));
                 }
+            }
+        }
+        for (path, (text, _)) in &self.cuts.replaced {
+            let (parent, last) = path.split();
+            let map = document.find(&parent).map(|id| document.resolve(id));
+            if let (Some(map), Some(Step::Key(name))) = (map, last)
+                && let Some((key, id)) = document.entry(map, name)
+                && seen.insert(id)
+            {
+                let range = document.value_range(id, key);
+                let text = text.clone();
+                splices.push(Splice { range, text });
             }
         }
         for (path, indices) in &self.cuts.items {
@@ -473,12 +468,4 @@ fn runs(spans: &[Range<usize>], goes: impl Fn(usize) -> bool) -> Vec<Splice> {
         splices.push(Splice::delete(range));
     }
     splices
-}
-
-/// A path's parent and its last step.
-fn split(path: &Path) -> (Path, Option<&Step>) {
-    match path.0.split_last() {
-        Some((last, rest)) => (Path(rest.to_vec()), Some(last)),
-        None => (path.clone(), None),
-    }
 }

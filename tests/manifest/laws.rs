@@ -1,7 +1,7 @@
 //! The laws: what is put in comes out byte for byte, twice is once, and nothing
 //! but what was meant changes.
 
-use reuseport::manifest::{Compose, Delivery, Injection, Outcome, Source, eject, inject};
+use reuseport::manifest::{Delivery, Injection, Outcome, Source, eject, inject};
 use reuseport::rules::{Assignments, Variable};
 
 use crate::corpus;
@@ -12,13 +12,7 @@ pub fn options() -> Injection {
     rules.set(Variable::Port, "80".into());
     Injection {
         rules,
-        delivery: Delivery::ConfigMap(None),
-        containers: Vec::new(),
-        workloads: Vec::new(),
-        templates: Vec::new(),
-        architecture: None,
-        apart: false,
-        compose: Compose::default(),
+        ..Injection::default()
     }
 }
 
@@ -111,4 +105,17 @@ fn what_is_put_in_comes_out_and_twice_is_once() {
     let count = failures.len();
     failures.truncate(3);
     assert_eq!(count, 0, "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn a_large_configmap_beside_a_workload_stays_as_it_is() {
+    let line = "    0123456789 --- # 'é' {{ no template }} \\t \"x\"\n";
+    let mut large = String::from("kind: ConfigMap\nmetadata: {name: c}\ndata:\n  text: |\n");
+    large += &line.repeat((1 << 20) / line.len());
+    large += "binaryData:\n  bytes: ";
+    large += &"QUJD".repeat(1 << 16);
+    large += "\n---\nkind: Pod\nspec:\n  containers:\n  - name: a\n";
+    let made = hold(&large, &options()).expect("the laws");
+    let (before, _) = large.split_once("---\nkind: Pod").expect("a workload");
+    assert!(made.starts_with(before));
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::refusals::filter;
 use crate::support::{reuseport, run};
 
-const CASES: [(&str, &str, &[&str]); 18] = [
+const CASES: [(&str, &str, &[&str]); 23] = [
     ("configmap", "web", &[]),
     ("configmap-named", "web", &["--configmap", "shim"]),
     ("image", "web", &["--delivery", "image=example.org/shim:1"]),
@@ -54,6 +54,33 @@ const CASES: [(&str, &str, &[&str]); 18] = [
     ("diff", "web", &["--diff"]),
     ("anchors", "anchored", &[]),
     ("preload", "preload", &[]),
+    ("surge-ready", "dns", &["--surge-ready", "--port", "53"]),
+    (
+        "shards",
+        "proxy",
+        &["--shards", "2", "--shard-probes", "first"],
+    ),
+    (
+        "split-resources",
+        "proxy",
+        &[
+            "--shards",
+            "4",
+            "--split-resources",
+            "--shard-probes",
+            "first",
+        ],
+    ),
+    (
+        "shard-probes",
+        "proxy",
+        &["--shards", "2", "--shard-probes", "exec=/bin/alive --quiet"],
+    ),
+    (
+        "surge-and-shards",
+        "proxy",
+        &["--surge-ready", "--shards", "2", "--shard-probes", "first"],
+    ),
 ];
 
 pub fn golden(name: &str) -> PathBuf {

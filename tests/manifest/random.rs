@@ -81,7 +81,14 @@ fn workload() -> impl Strategy<Value = Value> {
         list(volume),
         annotations,
     )
-        .prop_map(|(kind, containers, init, volumes, annotations)| {
+        .prop_map(|(kind, mut containers, mut init, volumes, annotations)| {
+            // Kubernetes takes each name once.
+            let mut names = std::collections::HashSet::new();
+            for list in [&mut init, &mut containers].into_iter().flatten() {
+                if let Some(list) = list.as_array_mut() {
+                    list.retain(|one| names.insert(one["name"].to_string()));
+                }
+            }
             let mut spec = json!({});
             for (key, value) in [
                 ("initContainers", init),

@@ -120,38 +120,43 @@ fn bad_input_is_named_by_file_line_column_document_and_path() {
             "there is no container b; there are a",
         ),
     ];
-    refused(&cases);
+    refused(&[], &cases);
 }
 
 #[test]
 fn what_cannot_be_written_is_named() {
     let half = r#"{"kind": "Pod", "metadata": {"name": "\ud83d\ude00"}, "spec": {"containers": [{"name": "a"}]}}"#;
-    refused(&[
-        (
-            "{\"kind\": \"Pod\"}\n{\"kind\": \"Pod\"}\n",
-            "standard input:2:1: document 1: another value of JSON begins here",
-        ),
-        (
-            "kind: Pod\nspec: {containers: [{name: a, env: &e null}, {name: b, env: *e}]}\n",
-            ".spec.containers[0].env: this cannot be edited as it is written",
-        ),
-        (
-            half,
-            "document 1, .spec: this JSON writes characters as two escapes",
-        ),
-    ]);
+    refused(
+        &[],
+        &[
+            (
+                "{\"kind\": \"Pod\"}\n{\"kind\": \"Pod\"}\n",
+                "standard input:2:1: document 1: another value of JSON begins here",
+            ),
+            (
+                "kind: Pod\nspec: {containers: [{name: a, env: &e null}, {name: b, env: *e}]}\n",
+                ".spec.containers[0].env: this cannot be edited as it is written",
+            ),
+            (
+                half,
+                "document 1, .spec: this JSON writes characters as two escapes",
+            ),
+        ],
+    );
 }
 
 /// Holds that each input is refused, with what is said of it.
-fn refused(cases: &[(&str, &str)]) {
-    for (input, expected) in cases {
-        let (status, stdout, stderr) = filter(&["inject", "-f", "-"], input);
+pub fn refused(flags: &[&str], cases: &[(&str, &str)]) {
+    let call = [&["inject", "-f", "-"], flags].concat();
+    for &(input, expected) in cases {
+        let (status, stdout, stderr) = filter(&call, input);
         assert_eq!(
             (status, stdout.as_str()),
             (Some(2), ""),
             "{input}\n{stderr}"
         );
-        let is_named = stderr.starts_with("reuseport: standard input:");
+        let is_named = stderr.starts_with("reuseport: standard input:")
+            || stderr.starts_with("reuseport: --surge-ready: ");
         assert!(
             is_named && stderr.contains(expected),
             "{input}\n{stderr}\n{expected}"

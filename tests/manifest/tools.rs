@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::corpus::{self, KINDS};
 use crate::helm::kubectl;
 use crate::laws::{options, source, text};
+use crate::overlap;
 use crate::print::STYLES;
 use crate::support::{command, output, skip};
 
@@ -268,7 +269,8 @@ fn kubectl_accepts_what_comes_out() {
     };
     let directory = tempfile::tempdir().expect("a directory");
     let mut objects = 0;
-    for (number, (_, text)) in deliveries().iter().enumerate() {
+    let deliveries = deliveries().into_iter().map(|(_, text)| text);
+    for (number, text) in deliveries.chain(overlap::made()).enumerate() {
         objects += text.matches("kind: ConfigMap").count() + 1;
         let path = directory.path().join(format!("{number}.yaml"));
         fs::write(path, text).expect("written");
