@@ -422,7 +422,10 @@ fn a_signal_takes_containers_away() {
     fixture::load(&docker, "redis:held", fixture::config());
     let before = docker.rest();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::KILL] {
-        let mut holder = Command::new(std::env::current_exe().expect("this program"))
+        // Whoever runs the tests may ignore signals: nohup(1).
+        let mut holder = Command::new("env")
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(std::env::current_exe().expect("this program"))
             .args(["--exact", "docker::holds_a_container", "--nocapture"])
             .env(HOLD, &docker.socket)
             .stdout(Stdio::piped())
