@@ -2,10 +2,12 @@
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::found::Found;
 use super::host::{self, HostFlags};
@@ -130,15 +132,35 @@ fn write(
     make(root, &below).map_err(fail)?;
     let pinned = root.pinned(&below).map_err(fail)?;
     let path = below.join(DROP_IN);
-    if let Ok(old) = fs::read(pinned.path.join(DROP_IN))
-        && !unit::is_ours(&old)
-    {
-        let error = io::Error::other("not written by reuseport: give it another name");
-        return Err((path, error));
+    match is_ours(&pinned.path.join(DROP_IN)) {
+        Ok(true) => {}
+        Ok(false) => {
+            let error = io::Error::other("not written by reuseport: give it another name");
+            return Err((path, error));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err((path, error)),
     }
     replace(&pinned.path.join(DROP_IN), text.as_bytes(), 0o644)
         .map_err(|error| (path.clone(), error))?;
     Ok(path)
+}
+
+/// Whether the file at `path` is one that we wrote. A link is none, since it may lead
+/// out of the root.
+fn is_ours(path: &Path) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => fs::File::from(file),
+        Err(Errno::LOOP | Errno::NXIO) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let mut beginning = Vec::new();
+    file.take(4096).read_to_end(&mut beginning)?;
+    Ok(unit::is_ours(&beginning))
 }
 
 /// Makes a directory of `root`, and those above it.
@@ -163,7 +185,7 @@ pub(super) fn eject(name: &str, flags: &UnitFlags, root: &Root) -> u8 {
     let path = below.join(DROP_IN);
     let removed = root.pinned(&below).and_then(|directory| {
         let real = directory.path.join(DROP_IN);
-        if !unit::is_ours(&fs::read(&real)?) {
+        if !is_ours(&real)? {
             return Ok(false);
         }
         fs::remove_file(&real)?;

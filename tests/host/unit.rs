@@ -457,6 +457,39 @@ fn links_of_the_root_do_not_lead_out_of_it() {
 }
 
 #[test]
+fn a_drop_in_that_is_a_link_is_not_followed() {
+    let system = System::new();
+    let outside = tempfile::NamedTempFile::new().expect("a file");
+    let heading =
+        "# Written by reuseport inject --unit; reuseport eject --unit takes it out again.\n";
+    fs::write(outside.path(), heading).expect("written");
+    system.write(
+        &format!("{UNITS}/a.service"),
+        "[Service]\nExecStart=/bin/a\n",
+    );
+    let directory = system.path("etc/systemd/system/a.service.d");
+    fs::create_dir_all(&directory).expect("made");
+    let link = directory.join("50-reuseport.conf");
+    for target in [outside.path(), Path::new("/dev/zero")] {
+        std::os::unix::fs::symlink(target, &link).expect("a link");
+        for (command, more) in [
+            ("inject", &["--no-check", "--in-place"][..]),
+            ("eject", &[]),
+        ] {
+            let outcome = system.call(command, &[&["--unit", "a"], more].concat());
+            assert_eq!(outcome.status, Some(2), "{}", outcome.stderr);
+            assert!(
+                outcome.stderr.contains("not written by reuseport"),
+                "{}",
+                outcome.stderr
+            );
+        }
+        fs::remove_file(&link).expect("removed");
+    }
+    assert_eq!(fs::read_to_string(outside.path()).expect("it"), heading);
+}
+
+#[test]
 fn a_unit_of_this_machine_is_checked_with_its_program() {
     if !is_root() {
         return skip(
