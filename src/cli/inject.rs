@@ -102,13 +102,9 @@ fn inject_manifests(arguments: Arguments) -> u8 {
         rules,
         ..
     } = arguments;
-    let manner = Manner {
-        in_place: output.in_place,
-        json: output.json,
-        force,
-    };
+    let manner = Manner::new(output.in_place, output.json, force);
     let rules = rules.assignments();
-    manifest::inject_files(manifests, rules, &manner, || transport.client())
+    manifest::inject_files(manifests, rules, manner, || transport.client())
         .unwrap_or_else(|refusal| refusal.say())
 }
 

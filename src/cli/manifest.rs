@@ -38,22 +38,22 @@ pub(super) struct Files {
     )]
     paths: Vec<PathBuf>,
     /// Directories with all that is below them
-    #[arg(short = 'R', long, requires = "files")]
+    #[arg(short = 'R', long, requires = "files", conflicts_with_all = ["target", "unit"])]
     recursive: bool,
     /// Only this workload; may be given again
-    #[arg(long = "workload", value_name = "KIND/NAME", requires = "files", value_parser = workload)]
+    #[arg(long = "workload", value_name = "KIND/NAME", requires = "files", conflicts_with_all = ["target", "unit"], value_parser = workload)]
     workloads: Vec<String>,
     /// Only this service of a Compose file; may be given again
-    #[arg(long = "service", value_name = "NAME", requires = "files")]
+    #[arg(long = "service", value_name = "NAME", requires = "files", conflicts_with_all = ["target", "unit"])]
     services: Vec<String>,
     /// Where a kind of object holds its pod template
     #[arg(
-        long = "template-path", value_name = "KIND=.spec.path", requires = "files",
+        long = "template-path", value_name = "KIND=.spec.path", requires = "files", conflicts_with_all = ["target", "unit"],
         value_parser = TemplatePath::parse,
     )]
     templates: Vec<TemplatePath>,
     /// Print what would change as a unified diff
-    #[arg(long, requires = "files", conflicts_with = "in_place")]
+    #[arg(long, requires = "files", conflicts_with_all = ["in_place", "target", "unit"])]
     diff: bool,
 }
 
@@ -64,52 +64,66 @@ pub(super) struct Flags {
     #[command(flatten)]
     files: Files,
     /// Only this container, also an init container or a sidecar; may be given again
-    #[arg(long = "container", value_name = "NAME", requires = "files")]
+    #[arg(long = "container", value_name = "NAME", requires = "files", conflicts_with_all = ["target", "unit"])]
     containers: Vec<String>,
     /// How the file gets into pods: configmap, image=REF, init=REF or host=PATH
     #[arg(
-        long, value_name = "HOW", default_value = "configmap", requires = "files",
+        long, value_name = "HOW", default_value = "configmap", requires = "files", conflicts_with_all = ["target", "unit"],
         value_parser = Delivery::parse,
     )]
     delivery: Delivery,
     /// The ConfigMap of this name, which is there already
-    #[arg(long, value_name = "NAME", requires = "files")]
+    #[arg(long, value_name = "NAME", requires = "files", conflicts_with_all = ["target", "unit"])]
     configmap: Option<String>,
     /// The architecture of nodes that pods are not pinned to
-    #[arg(long, value_name = "ARCH", requires = "files", value_parser = shim::architecture)]
+    #[arg(long, value_name = "ARCH", requires = "files", conflicts_with_all = ["target", "unit"], value_parser = shim::architecture)]
     arch: Option<&'static Architecture>,
     /// Look into each container's image, as the engine or the registry has it:
     /// refuse where the shim would not act, and join an LD_PRELOAD of the image
-    #[arg(long, requires = "files")]
+    #[arg(long, requires = "files", conflicts_with_all = ["target", "unit"])]
     check: bool,
     /// Make services of a Compose file fit to share ports among their containers: on
     /// the host's network, without ports and container_name
-    #[arg(long, requires = "files")]
+    #[arg(long, requires = "files", conflicts_with_all = ["target", "unit"])]
     scale_ready: bool,
     /// Make DaemonSets and Deployments on the host's network fit for updates in
     /// which the new pod starts before the old one stops
-    #[arg(long, requires = "files")]
+    #[arg(long, requires = "files", conflicts_with_all = ["target", "unit"])]
     surge_ready: bool,
     /// Run N copies of the container in each pod, which share its port
-    #[arg(long, value_name = "N", requires = "files", value_parser = value_parser!(u16).range(2..=256))]
+    #[arg(long, value_name = "N", requires = "files", conflicts_with_all = ["target", "unit"], value_parser = value_parser!(u16).range(2..=256))]
     shards: Option<u16>,
     /// Give each copy its part of the container's resources, and not all of them
-    #[arg(long, requires = "shards")]
+    #[arg(long, requires = "shards", conflicts_with_all = ["target", "unit"])]
     split_resources: bool,
     /// What becomes of probes that call a port: first (the copies have none) or
     /// exec=CMD (each copy runs CMD instead)
     #[arg(
-        long, value_name = "HOW", requires = "shards", value_parser = ShardProbes::parse,
+        long, value_name = "HOW", requires = "shards", conflicts_with_all = ["target", "unit"], value_parser = ShardProbes::parse,
     )]
     shard_probes: Option<ShardProbes>,
 }
 
 /// How manifests are treated, with the flags that images have as well.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Manner {
     pub(super) in_place: bool,
     pub(super) json: bool,
     /// Whether the shim goes where it would not act.
     pub(super) force: bool,
+    /// Whether images are looked into.
+    looks: bool,
+}
+
+impl Manner {
+    pub(super) fn new(in_place: bool, json: bool, force: bool) -> Self {
+        Self {
+            in_place,
+            json,
+            force,
+            looks: false,
+        }
+    }
 }
 
 fn workload(text: &str) -> Result<String, String> {
@@ -123,15 +137,16 @@ fn workload(text: &str) -> Result<String, String> {
 pub(super) fn inject_files(
     flags: Flags,
     rules: Assignments,
-    manner: &Manner,
+    mut manner: Manner,
     client: impl FnOnce() -> Client,
 ) -> Result<u8, Refusal> {
+    manner.looks = flags.check;
     if manner.force && !flags.check {
         return Err(Refusal::fault("--force goes with --check alone"));
     }
     let images = flags.check.then(|| Looker::new(client()));
     let (files, options) = injection(flags, rules, manner.in_place)?;
-    files.edit(manner, "put into", |sources| match &images {
+    files.edit(&manner, "put into", |sources| match &images {
         Some(images) => manifest::inject_looking(sources, &options, images),
         None => manifest::inject(sources, &options),
     })
@@ -178,11 +193,7 @@ pub(super) fn injection(
 
 /// `reuseport eject -f`.
 pub(super) fn eject_files(files: &Files, in_place: bool, json: bool) -> Result<u8, Refusal> {
-    let manner = Manner {
-        in_place,
-        json,
-        force: false,
-    };
+    let manner = Manner::new(in_place, json, false);
     files.edit(&manner, "taken out of", |sources| {
         let compose = Compose {
             services: files.services.clone(),
@@ -203,11 +214,18 @@ impl Files {
             in_place,
             json,
             force,
+            ..
         } = *manner;
         let paths = self.paths(in_place)?;
         let sources = paths.iter().map(|path| read(path));
         let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
         let outcome = edit(&sources).map_err(Refusal::fault)?;
+        if outcome.has_compose && manner.looks {
+            return Err(Refusal::fault(
+                "--check looks into the images of Kubernetes manifests alone; for those of a Compose file: \
+                 reuseport check IMAGE",
+            ));
+        }
         if outcome.has_compose && sources.len() > 1 && !in_place && !self.diff {
             return Err(Refusal::fault(
                 "several Compose files are no stream of documents: give --in-place, or one after another",

@@ -92,6 +92,13 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(arguments: Arguments) -> u8 {
+    let mut keys = std::collections::HashSet::new();
+    if let Some((key, _)) = arguments.labels.iter().find(|(key, _)| !keys.insert(key)) {
+        let message = format_args!(
+            "--namespace-label {key} is given twice, and a label has one value: print a policy for each"
+        );
+        return complain(&message, status::FAULT);
+    }
     let options = Policy {
         rules: arguments.rules.assignments(),
         delivery: arguments.delivery,

@@ -107,6 +107,14 @@ pub(super) fn choose(
         choice.found.clone_from(&choice.there);
         return Ok(choice);
     }
+    if let Some(other) = annotation("inject").filter(|word| *word != "enabled") {
+        let path = workload.template.keys("metadata.annotations");
+        let fault = Fault::Annotation {
+            annotation: format!("{ANNOTATION}inject"),
+            why: format!("expected enabled or disabled, found {other:?}"),
+        };
+        return Err((path, fault));
+    }
     let listed: Option<Vec<&str>> =
         annotation("containers").map(|names| names.split(',').map(str::trim).collect());
     if let Some(listed) = &listed

@@ -171,7 +171,7 @@ fn pods_ask_or_with_all_do_not_refuse() {
         (None, false, true),
         (Some("enabled"), true, true),
         (Some("disabled"), false, false),
-        (Some("yes"), false, true),
+        (Some("yes"), false, false),
     ] {
         let mut one = bare.clone();
         if let Some(word) = word {

@@ -238,6 +238,10 @@ fn calls_that_make_no_sense_are_refused() {
         &["inject", "-f", "-", "image"],
         &["inject", "-f", "-", "-t", "x"],
         &["inject", "--container", "a", "oci:x"],
+        &["inject", "--diff", "oci:x"],
+        &["inject", "--delivery", "host=/x", "oci:x"],
+        &["inject", "--shards", "2", "--unit", "x"],
+        &["eject", "--diff", "oci:x"],
         &["inject", "-f", "-", "--delivery", "layer"],
         &[
             "inject",
@@ -261,5 +265,30 @@ fn calls_that_make_no_sense_are_refused() {
             (Some(2), ""),
             "{arguments:?}: {stderr}"
         );
+    }
+}
+
+#[test]
+fn what_is_no_word_of_ours_is_refused() {
+    let pod = "kind: Pod\nmetadata: {annotations: {reuseport.dev/inject: 'false'}}\nspec: {containers: [{name: x}]}\n";
+    let compose = "services: {web: {image: x}}\n";
+    let label = ["--namespace-label", "a=b", "--namespace-label", "a=c"];
+    let policy = [&["policy", "--delivery", "image=x"][..], &label].concat();
+    for (arguments, input, why) in [
+        (
+            &["inject", "-f", "-"][..],
+            pod,
+            "expected enabled or disabled, found \"false\"",
+        ),
+        (
+            &["inject", "-f", "-", "--check"],
+            compose,
+            "reuseport check IMAGE",
+        ),
+        (&policy, "", "a is given twice"),
+    ] {
+        let (status, stdout, stderr) = filter(arguments, input);
+        assert_eq!((status, stdout.as_str()), (Some(2), ""), "{stderr}");
+        assert!(stderr.contains(why), "{stderr}");
     }
 }

@@ -301,7 +301,7 @@ fn asked_for(options: &Policy, pod: &str) -> String {
         quoted(&format!("{ANNOTATION}inject"))
     );
     if options.all {
-        format!("{word} != \"disabled\"")
+        format!("{word} in [\"\", \"enabled\"]")
     } else {
         format!("{word} == \"enabled\"")
     }
