@@ -56,6 +56,7 @@ pub(super) fn remove(document: &Document, value: &Value, cuts: Cuts) -> Result<E
         value,
         raws: HashMap::new(),
         emptied: BTreeMap::new(),
+        aliased: BTreeMap::new(),
         cuts,
     };
     removal.find_records();
@@ -85,6 +86,8 @@ struct Removal<'d, 't> {
     raws: HashMap<Id, String>,
     /// Collections that were null or empty before, and their text then.
     emptied: BTreeMap<Path, String>,
+    /// Those that were an alias of nothing, or of an empty one, and what that is.
+    aliased: BTreeMap<Path, Value>,
 }
 
 impl Removal<'_, '_> {
@@ -125,17 +128,53 @@ impl Removal<'_, '_> {
             if whole.is_empty() {
                 return;
             }
-            for path in whole {
+            let (aliases, others): (Vec<Path>, Vec<Path>) = whole
+                .into_iter()
+                .partition(|path| self.raw(path).is_some_and(|raw| raw.starts_with('*')));
+            // What aliases refer to is known before them.
+            for path in others.into_iter().chain(aliases) {
                 self.cuts.items.remove(&path);
                 self.cuts.entries.remove(&path);
-                let raw = self.document.find(&path).and_then(|id| self.raws.get(&id));
-                if let Some(raw) = raw.filter(|raw| !raw.starts_with('*')) {
-                    self.emptied.insert(path, raw.clone());
+                let raw = self.raw(&path).cloned();
+                let empty = raw
+                    .as_ref()
+                    .and_then(|raw| self.alias_of_nothing(&path, raw));
+                if let Some(empty) = empty {
+                    self.aliased.insert(path, empty);
+                } else if let Some(raw) = raw.filter(|raw| !raw.starts_with('*')) {
+                    self.emptied.insert(path, raw);
                 } else if let (parent, Some(Step::Key(key))) = path.split() {
                     self.cuts.entry(&parent, key);
                 }
             }
         }
+    }
+
+    /// The text that a record has of what stood at `path`.
+    fn raw(&self, path: &Path) -> Option<&String> {
+        self.raws.get(&self.document.find(path)?)
+    }
+
+    /// What the alias `raw`, which stood at `path`, refers to, if there is nothing in
+    /// it and the alias can be put back.
+    fn alias_of_nothing(&self, path: &Path, raw: &str) -> Option<Value> {
+        let document = self.document;
+        let id = document.find(path).filter(|id| document.is_flow(*id))?;
+        let target = self.anchored(raw.strip_prefix('*')?, document.node(id).start)?;
+        let written = document.written(&HashSet::from([target]));
+        let path = written
+            .get(&target)
+            .and_then(|written| Path::of(written, self.value));
+        if let Some(raw) = path.and_then(|path| self.emptied.get(&path)) {
+            return Some(empty(raw));
+        }
+        let is_empty = |value: &Value| match value {
+            Value::Null => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        Some(document.value(target)).filter(is_empty)
     }
 
     /// The value without what goes.
@@ -151,25 +190,22 @@ impl Removal<'_, '_> {
             *path.get_mut(&mut meant)? = old.clone();
         }
         for (path, raw) in &self.emptied {
-            *path.get_mut(&mut meant)? = if raw.contains('[') {
-                Value::Array(Vec::new())
-            } else if raw.contains('{') {
-                Value::Object(serde_json::Map::new())
-            } else {
-                Value::Null
-            };
+            *path.get_mut(&mut meant)? = empty(raw);
         }
-        // The last first: what goes from a list moves those behind it.
+        for (path, value) in &self.aliased {
+            *path.get_mut(&mut meant)? = value.clone();
+        }
+        for (path, keys) in &self.cuts.entries {
+            if let Some(map) = path.get_mut(&mut meant).and_then(Value::as_object_mut) {
+                map.retain(|key, _| !keys.contains(key));
+            }
+        }
+        // The last first: what goes from a list moves those behind it, and all that
+        // is in them.
         for (path, indices) in self.cuts.items.iter().rev() {
             let list = path.get_mut(&mut meant)?.as_array_mut()?;
             for index in indices.iter().rev() {
                 list.remove(*index);
-            }
-        }
-        for (path, keys) in &self.cuts.entries {
-            // An item that is gone takes its entries with it.
-            if let Some(map) = path.get_mut(&mut meant).and_then(Value::as_object_mut) {
-                map.retain(|key, _| !keys.contains(key));
             }
         }
         Some(meant)
@@ -275,7 +311,7 @@ impl Removal<'_, '_> {
 
     /// The value of a node after the cuts.
     fn value_after(&self, written: &str, id: Id, meant: &Value) -> Option<Value> {
-        match Path::of(written, self.value) {
+        match Path::of(written, meant) {
             Some(path) => path.get(meant).cloned(),
             None => Some(self.document.value(id)),
         }
@@ -283,6 +319,13 @@ impl Removal<'_, '_> {
 
     /// What the last anchor `name` before `before` holds after the cuts.
     fn target(&self, name: &str, before: usize, meant: &Value) -> Option<Value> {
+        let id = self.anchored(name, before)?;
+        let written = self.document.written(&HashSet::from([id]));
+        self.value_after(written.get(&id)?, id, meant)
+    }
+
+    /// The node of that anchor.
+    fn anchored(&self, name: &str, before: usize) -> Option<Id> {
         let document = self.document;
         let is_named = |id: &Id| {
             let node = document.node(*id);
@@ -294,9 +337,7 @@ impl Removal<'_, '_> {
                     .take(2)
                     .any(|word| word.strip_prefix('&') == Some(name))
         };
-        let id = (0..document.nodes.len()).rev().find(is_named)?;
-        let written = document.written(&HashSet::from([id]));
-        self.value_after(written.get(&id)?, id, meant)
+        (0..document.nodes.len()).rev().find(is_named)
     }
 
     /// The text of all that goes.
@@ -403,6 +444,17 @@ impl Removal<'_, '_> {
     fn span(&self, key: Id, value: Id) -> Range<usize> {
         let [key, value] = [key, value].map(|id| self.document.node(id));
         key.start..value.end.max(key.end)
+    }
+}
+
+/// What a text of nothing, or of an empty collection, stands for.
+fn empty(raw: &str) -> Value {
+    if raw.contains('[') {
+        Value::Array(Vec::new())
+    } else if raw.contains('{') {
+        Value::Object(serde_json::Map::new())
+    } else {
+        Value::Null
     }
 }
 
