@@ -13,6 +13,10 @@ use reuseport::rules::{Assignments, Variable};
 /// is there.
 fn options() -> [Injection; 3] {
     let init = injection(Delivery::Init("reuseport".into()));
+    let chosen = Injection {
+        containers: vec!["web".into(), "a".into()],
+        ..init.clone()
+    };
     let more = Injection {
         surge_ready: true,
         shards: Some(Shards {
@@ -20,9 +24,9 @@ fn options() -> [Injection; 3] {
             split_resources: true,
             probes: Some(ShardProbes::Exec(vec!["/bin/ok".into()])),
         }),
-        ..init.clone()
+        ..init
     };
-    [injection(Delivery::ConfigMap(None)), init, more]
+    [injection(Delivery::ConfigMap(None)), chosen, more]
 }
 
 fn injection(delivery: Delivery) -> Injection {

@@ -224,14 +224,28 @@ pub(super) fn edit(
     indent: Indent,
 ) -> Result<Edited, (Path, Fault)> {
     let changes = ordered(changes);
-    let mut meant = value;
     let unwritable = |path: &Path| (path.clone(), Fault::Unwritable);
+    let root = |fault| (Path::default(), fault);
+    let reach = reach(document, &changes).map_err(root)?;
+    // What is written out is as the changes within leave it: those behind them may
+    // move it.
+    let mut wanted: Vec<&Path> = reach.aliases.values().flatten().collect();
+    wanted.extend(reach.shadows.values());
+    wanted.sort_by_key(|path| path.0.len());
+    let mut written: HashMap<&Path, Value> = HashMap::new();
+    let mut meant = value;
     for change in &changes {
+        while let Some(path) = wanted.pop_if(|path| path.0.len() > change.path().0.len()) {
+            let value = path.get(&meant).ok_or_else(|| unwritable(path))?;
+            written.insert(path, value.clone());
+        }
         let made = change.make(&mut meant);
         made.ok_or_else(|| unwritable(change.path()))?;
     }
-    let root = |fault| (Path::default(), fault);
-    let reach = reach(document, &changes).map_err(root)?;
+    for path in wanted {
+        let value = path.get(&meant).ok_or_else(|| unwritable(path))?;
+        written.insert(path, value.clone());
+    }
     let text = Text { document, indent };
     let mut splices = Vec::new();
     for (change, id, key) in &reach.local {
@@ -240,21 +254,18 @@ pub(super) fn edit(
         splices.push(splice.map_err(|fault| (change.path().clone(), fault))?);
     }
     for ((map, key), path) in &reach.shadows {
-        let value = path.get(&meant).ok_or_else(|| unwritable(path))?;
-        splices.push(
-            text.entry(*map, key, value)
-                .map_err(|fault| (path.clone(), fault))?,
-        );
+        let entry = text.entry(*map, key, &written[path]);
+        splices.push(entry.map_err(|fault| (path.clone(), fault))?);
     }
     for (alias, path) in &reach.aliases {
         let node = document.node(*alias);
         let value = match path {
-            Some(path) => path.get(&meant).ok_or_else(|| unwritable(path))?.clone(),
-            None => document.value(*alias),
+            Some(path) => &written[path],
+            None => &document.value(*alias),
         };
         splices.push(Splice {
             range: node.start..node.end,
-            text: write::flow(&value, true),
+            text: write::flow(value, true),
         });
     }
     Ok(Edited { splices, meant })

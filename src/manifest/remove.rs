@@ -74,6 +74,7 @@ pub(super) fn remove(document: &Document, value: &Value, cuts: Cuts) -> Result<E
         value,
         raws: HashMap::new(),
         emptied: BTreeMap::new(),
+        aliased: BTreeMap::new(),
         cuts,
     };
     removal.find_records();
@@ -103,6 +104,8 @@ struct Removal<'d, 't> {
     raws: HashMap<Id, String>,
     /// Collections that were null or empty before, and their text then.
     emptied: BTreeMap<Path, String>,
+    /// Those that were an alias of nothing, or of an empty one, and what that is.
+    aliased: BTreeMap<Path, Value>,
 }
 
 impl Removal<'_, '_> {
@@ -143,17 +146,53 @@ impl Removal<'_, '_> {
             if whole.is_empty() {
                 return;
             }
-            for path in whole {
+            let (aliases, others): (Vec<Path>, Vec<Path>) = whole
+                .into_iter()
+                .partition(|path| self.raw(path).is_some_and(|raw| raw.starts_with('*')));
+            // What aliases refer to is known before them.
+            for path in others.into_iter().chain(aliases) {
                 self.cuts.items.remove(&path);
                 self.cuts.entries.remove(&path);
-                let raw = self.document.find(&path).and_then(|id| self.raws.get(&id));
-                if let Some(raw) = raw.filter(|raw| !raw.starts_with('*')) {
-                    self.emptied.insert(path, raw.clone());
+                let raw = self.raw(&path).cloned();
+                let empty = raw
+                    .as_ref()
+                    .and_then(|raw| self.alias_of_nothing(&path, raw));
+                if let Some(empty) = empty {
+                    self.aliased.insert(path, empty);
+                } else if let Some(raw) = raw.filter(|raw| !raw.starts_with('*')) {
+                    self.emptied.insert(path, raw);
                 } else if let (parent, Some(Step::Key(key))) = path.split() {
                     self.cuts.entry(&parent, key);
                 }
             }
         }
+    }
+
+    /// The text that a record has of what stood at `path`.
+    fn raw(&self, path: &Path) -> Option<&String> {
+        self.raws.get(&self.document.find(path)?)
+    }
+
+    /// What the alias `raw`, which stood at `path`, refers to, if there is nothing in
+    /// it and the alias can be put back.
+    fn alias_of_nothing(&self, path: &Path, raw: &str) -> Option<Value> {
+        let document = self.document;
+        let id = document.find(path).filter(|id| document.is_flow(*id))?;
+        let target = self.anchored(raw.strip_prefix('*')?, document.node(id).start)?;
+        let written = document.written(&HashSet::from([target]));
+        let path = written
+            .get(&target)
+            .and_then(|written| Path::of(written, self.value));
+        if let Some(raw) = path.and_then(|path| self.emptied.get(&path)) {
+            return Some(empty(raw));
+        }
+        let is_empty = |value: &Value| match value {
+            Value::Null => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        Some(document.value(target)).filter(is_empty)
     }
 
     /// The value without what goes.
@@ -169,17 +208,15 @@ impl Removal<'_, '_> {
             *path.get_mut(&mut meant)? = old.clone();
         }
         for (path, raw) in &self.emptied {
-            *path.get_mut(&mut meant)? = if raw.contains('[') {
-                Value::Array(Vec::new())
-            } else if raw.contains('{') {
-                Value::Object(serde_json::Map::new())
-            } else {
-                Value::Null
-            };
+            *path.get_mut(&mut meant)? = empty(raw);
+        }
+        for (path, value) in &self.aliased {
+            *path.get_mut(&mut meant)? = value.clone();
         }
         for (path, keys) in &self.cuts.entries {
-            let map = path.get_mut(&mut meant)?.as_object_mut()?;
-            map.retain(|key, _| !keys.contains(key));
+            if let Some(map) = path.get_mut(&mut meant).and_then(Value::as_object_mut) {
+                map.retain(|key, _| !keys.contains(key));
+            }
         }
         for (path, keys) in &self.cuts.keys {
             let map = path.get_mut(&mut meant)?.as_object_mut()?;
@@ -188,7 +225,8 @@ impl Removal<'_, '_> {
                 map.insert(key.strip_prefix(text)?.to_owned(), value);
             }
         }
-        // Last, and the last first: what goes from a list moves those behind it.
+        // Last, and the last first: what goes from a list moves those behind it, and
+        // all that is in them.
         for (path, indices) in self.cuts.items.iter().rev() {
             let list = path.get_mut(&mut meant)?.as_array_mut()?;
             for index in indices.iter().rev() {
@@ -298,7 +336,7 @@ impl Removal<'_, '_> {
 
     /// The value of a node after the cuts.
     fn value_after(&self, written: &str, id: Id, meant: &Value) -> Option<Value> {
-        match Path::of(written, self.value) {
+        match Path::of(written, meant) {
             Some(path) => path.get(meant).cloned(),
             None => Some(self.document.value(id)),
         }
@@ -306,6 +344,13 @@ impl Removal<'_, '_> {
 
     /// What the last anchor `name` before `before` holds after the cuts.
     fn target(&self, name: &str, before: usize, meant: &Value) -> Option<Value> {
+        let id = self.anchored(name, before)?;
+        let written = self.document.written(&HashSet::from([id]));
+        self.value_after(written.get(&id)?, id, meant)
+    }
+
+    /// The node of that anchor.
+    fn anchored(&self, name: &str, before: usize) -> Option<Id> {
         let document = self.document;
         let is_named = |id: &Id| {
             let node = document.node(*id);
@@ -317,9 +362,7 @@ impl Removal<'_, '_> {
                     .take(2)
                     .any(|word| word.strip_prefix('&') == Some(name))
         };
-        let id = (0..document.nodes.len()).rev().find(is_named)?;
-        let written = document.written(&HashSet::from([id]));
-        self.value_after(written.get(&id)?, id, meant)
+        (0..document.nodes.len()).rev().find(is_named)
     }
 
     /// The text of all that goes.
@@ -440,6 +483,17 @@ impl Removal<'_, '_> {
     fn span(&self, key: Id, value: Id) -> Range<usize> {
         let [key, value] = [key, value].map(|id| self.document.node(id));
         key.start..value.end.max(key.end)
+    }
+}
+
+/// What a text of nothing, or of an empty collection, stands for.
+fn empty(raw: &str) -> Value {
+    if raw.contains('[') {
+        Value::Array(Vec::new())
+    } else if raw.contains('{') {
+        Value::Object(serde_json::Map::new())
+    } else {
+        Value::Null
     }
 }
 

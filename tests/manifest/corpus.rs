@@ -166,7 +166,7 @@ pub fn values() -> Vec<Vec<Value>> {
 }
 
 /// Manifests as people write them: anchors, merge keys, block scalars and the like.
-pub const WRITTEN: [(&str, &str); 16] = [
+pub const WRITTEN: [(&str, &str); 19] = [
     ("anchors", include_str!("written/anchors.yaml")),
     ("merges", include_str!("written/merges.yaml")),
     ("scalars", include_str!("written/scalars.yaml")),
@@ -181,6 +181,18 @@ pub const WRITTEN: [(&str, &str); 16] = [
     (
         "knative",
         "apiVersion: serving.knative.dev/v1\nkind: Service\nspec:\n  template:\n    spec:\n      containers:\n        - image: ko://a\n      initContainers:\n        - image: ko://a\n          env:\n",
+    ),
+    (
+        "alias of nothing",
+        "x: &e # c\nkind: Pod\nspec:\n  containers:\n  - name: a\n    env: *e # d\n    volumeMounts: *e\n  - {name: b, env: *e}\n  volumes: *e\n",
+    ),
+    (
+        "alias of an empty list",
+        "kind: Pod\nspec:\n  containers:\n  - name: a\n    env: &e []\n  - name: b\n    env: *e\n    volumeMounts: *e\n",
+    ),
+    (
+        "alias among init containers",
+        "x: &e [{name: A, value: b}]\nkind: Pod\nspec:\n  initContainers:\n  - name: web\n    env: *e\n  containers:\n  - name: b\n",
     ),
     ("empty", ""),
     ("comment", "# nothing here\n"),
