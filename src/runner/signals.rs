@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ impl Signals {
         let all = [
             (SIGTERM, Request::Stop),
             (SIGINT, Request::Stop),
+            // What the images of nginx and PHP have engines send: their STOPSIGNAL.
+            (SIGQUIT, Request::Stop),
             (SIGHUP, Request::Restart),
             (SIGUSR1, Request::State),
             (SIGCHLD, Request::Reap),

@@ -64,6 +64,17 @@ fn two_runners_do_not_share_a_name() {
 }
 
 #[test]
+fn signals_that_engines_send_end_it_in_order() {
+    let script = threaded();
+    let script = script.to_str().expect("UTF-8");
+    for signal in [Signal::INT, Signal::QUIT] {
+        let port = free_port().to_string();
+        let runner = Runner::start(&["-n", "2"], &["python3", script, &port]);
+        assert_eq!(runner.end_by(signal), Some(0), "{signal:?}");
+    }
+}
+
+#[test]
 fn a_copy_is_ready_when_it_says_so() {
     let port = free_port();
     let script = format!(

@@ -143,8 +143,13 @@ impl Runner {
     }
 
     /// Tells it to end, and gives its exit status.
-    pub fn stop(mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
+    pub fn stop(self) -> Option<i32> {
+        self.end_by(Signal::TERM)
+    }
+
+    /// The same, by a signal of one's own.
+    pub fn end_by(mut self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
         let status = wait_for("the runner ends", || {
             self.child.try_wait().expect("a child")
         });
