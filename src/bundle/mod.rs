@@ -87,23 +87,24 @@ impl Config {
     }
 
     /// The same text, made to say `tree`.
-    fn with(&self, tree: Value) -> Self {
-        Self {
-            text: text::rewrite(&self.text, self.tree(), &tree, &self.document),
-            document: self.document.with(tree),
-        }
+    fn with(&self, tree: &Value) -> Self {
+        let text = text::rewrite(&self.text, self.tree(), tree, &self.document);
+        // Read again, since a later run finds the spelling by this text alone.
+        Self::parse(text).expect("what was rewritten is JSON")
     }
 
     /// Without the shim.
     fn ejected(&self) -> Self {
         let (tree, before) = edit::eject(self.tree());
-        let mut this = self.with(tree);
+        let this = self.with(&tree);
+        let mut text = this.text.clone();
         for (path, raw) in before {
-            if let Some(text) = text::replace(&this.text, path, &raw) {
-                this.text = text;
-            }
+            text = text::replace(&text, path, &raw).unwrap_or(text);
         }
-        this
+        match Self::parse(text) {
+            Ok(restored) if *restored.tree() == tree => restored,
+            _ => this,
+        }
     }
 }
 
@@ -207,7 +208,7 @@ impl Bundle {
     pub fn inject(&self, shim: &Path, rules: &Assignments, first: &[OsString]) -> Vec<u8> {
         let base = self.config.ejected();
         let new = edit::inject(base.tree(), shim, rules, first);
-        let injected = base.with(new);
+        let injected = base.with(&new);
         if injected.ejected().text == base.text {
             return injected.text.into_bytes();
         }
@@ -216,8 +217,8 @@ impl Bundle {
             let raw = text::raw(&base.text, path);
             Value::from_iter(raw.map(str::to_owned))
         });
-        let new = edit::with_restore(injected.document.tree, &old);
-        base.with(new).text.into_bytes()
+        let new = edit::with_restore(new, &old);
+        base.with(&new).text.into_bytes()
     }
 
     /// `config.json` without the shim.
@@ -283,7 +284,7 @@ mod tests {
     }
 
     /// `config.json` as people and tools lay it out, with what is edited last.
-    const LAYOUTS: [&str; 8] = [
+    const LAYOUTS: [&str; 9] = [
         "{ \"root\" : {\"path\":\"rootfs\"},\n  \"process\": {\n\"env\": [ \"A=1\",\n \"B=2\" ] } }\n",
         r#"{"root":{"path":"rootfs"},"process":{"env":["LD_PRELOAD=\/x.so"]},"mounts":[ ]}"#,
         "{\"process\":{\"env\":[\r\n\"A=\\u00e9\"]},\r\n\"mounts\":\t[],\"root\":{\"path\":\"x\"}}\r\n\r\n",
@@ -292,6 +293,7 @@ mod tests {
         "{\n    \"root\": {\"path\": \"x\"},\n    \"process\": {\"args\": [\"a\", \"b\"]},\n    \"annotations\": {\n    }\n}",
         r#"{"process":{"env":["LD_PRELOAD=a  b" ,"LD_PRELOAD=c", "X"]},"root":{"path":"x"}, "n": 1e+2}"#,
         r#"{"annotations":{"a":"1"},"annotations":{"b":"2"},"process":{},"root":{"path":"x"}}"#,
+        "{\t\"process\":{\"env\" :[\"LD_PRELOAD=a\" , \"B=1\"\n  ,\"LD_PRELOAD=b:c\"\r\n\t]\t,\t\"env2\": []\n  },\n  \"x\"\n: 1\n,\"annotations\"\n:\r\n\t{\n} , \"z\"\n  :\"\\u00e9,{\"\n, \"root\"\n  :\n  {\n\"path\":\n  \"x\"}}\n",
     ];
 
     #[test]
@@ -299,9 +301,11 @@ mod tests {
         for text in LAYOUTS {
             let before = of(text.to_owned());
             let shim = Path::new("/opt/reuseport/libreuseport.so");
-            let once = before.inject(shim, &rules("80"), &["libasan.so.8".into()]);
-            let injected = of(String::from_utf8(once).expect("UTF-8"));
+            let first = ["libasan.so.8".into()];
+            let once = before.inject(shim, &rules("80"), &first);
+            let injected = of(String::from_utf8(once.clone()).expect("UTF-8"));
             assert!(injected.has_shim());
+            assert_eq!(injected.inject(shim, &rules("80"), &first), once, "{text}");
             let other = injected.inject(shim, &rules("81"), &[]);
             let other = of(String::from_utf8(other).expect("UTF-8"));
             for one in [injected, other] {
