@@ -16,6 +16,7 @@ mod krm;
 mod live;
 mod look;
 mod manifest;
+mod manual;
 mod pid;
 mod policy;
 mod print;

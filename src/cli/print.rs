@@ -1,9 +1,11 @@
 //! `reuseport completions` and `reuseport man`.
 
-use clap::{Args, CommandFactory};
+use std::io;
+
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, answer, complain, status};
+use super::{Cli, answer, complain, manual, status};
 
 /// Print the completions for a shell
 #[derive(Args, Debug)]
@@ -13,7 +15,7 @@ pub(super) struct Completions {
 
 /// Print a manual page, in the language of man(1)
 ///
-/// reuseport man | man -l -
+/// reuseport man | man -l -, reuseport man run | man -l -
 #[derive(Args, Debug)]
 pub(super) struct Man {
     /// The subcommand whose page is printed; the command's own without it
@@ -29,7 +31,7 @@ pub(super) fn completions(arguments: &Completions) -> u8 {
 
 pub(super) fn man(arguments: &Man) -> u8 {
     // Builds the names and usages of the subcommands.
-    let mut command = Cli::command();
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let page = match &arguments.subcommand {
         None => command,
@@ -42,8 +44,26 @@ pub(super) fn man(arguments: &Man) -> u8 {
         },
     };
     let mut text = Vec::new();
-    match clap_mangen::Man::new(page).render(&mut text) {
+    match render(page, arguments.subcommand.as_deref(), &mut text) {
         Ok(()) => answer(&text),
         Err(error) => complain(&error, status::FAULT),
     }
+}
+
+fn render(page: Command, subcommand: Option<&str>, text: &mut Vec<u8>) -> io::Result<()> {
+    let has_subcommands = page.has_subcommands();
+    let source = concat!("reuseport ", env!("CARGO_PKG_VERSION"));
+    let page = clap_mangen::Man::new(page)
+        .source(source)
+        .manual("reuseport");
+    page.render_title(text)?;
+    page.render_name_section(text)?;
+    page.render_synopsis_section(text)?;
+    page.render_description_section(text)?;
+    page.render_options_section(text)?;
+    if has_subcommands {
+        page.render_subcommands_section(text)?;
+    }
+    text.extend(manual::sections(subcommand).bytes());
+    Ok(())
 }

@@ -58,9 +58,19 @@ fn completions_are_what_the_shell_takes() {
 fn manual_pages_are_there_for_the_command_and_each_subcommand() {
     let page = output(reuseport().arg("man"));
     assert!(page.contains(".TH reuseport 1"), "{page}");
+    for word in [
+        "ENVIRONMENT",
+        "LIBREUSEPORT_PORT",
+        "FILES",
+        "EXIT STATUS",
+        "SEE ALSO",
+    ] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
     let page = output(reuseport().args(["man", "run"]));
     assert!(page.contains(".TH reuseport-run 1"), "{page}");
     assert!(page.contains("interface"), "{page}");
+    assert!(page.contains("\\fB127\\fR"), "{page}");
     let outcome = run(reuseport().args(["man", "runn"]));
     let stderr = "reuseport: runn: no such subcommand\n".into();
     assert_eq!(
