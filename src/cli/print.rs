@@ -24,8 +24,21 @@ pub(super) struct Man {
 }
 
 pub(super) fn completions(arguments: &Completions) -> u8 {
+    let command = Cli::command();
+    let run = command.find_subcommand("run").expect("it is there");
+    // Its flags stand before a command that is no subcommand, too.
+    let flags: Vec<_> = run
+        .get_arguments()
+        .filter(|one| !one.is_positional())
+        .cloned()
+        .collect();
     let mut text = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "reuseport", &mut text);
+    clap_complete::generate(
+        arguments.shell,
+        &mut command.args(flags),
+        "reuseport",
+        &mut text,
+    );
     answer(&text)
 }
 

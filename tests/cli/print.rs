@@ -48,6 +48,15 @@ fn completions_are_what_the_shell_takes() {
     let script = output(reuseport().args(["completions", "bash"]));
     let check = format!("{script}\ncomplete -p reuseport");
     assert!(output(Command::new("bash").args(["-c", &check])).contains("_reuseport"));
+    // Flags of the short form, before the command.
+    let check = format!(
+        "{script}\nCOMP_WORDS=(reuseport --po) COMP_CWORD=1\n\
+         _reuseport reuseport --po reuseport\necho \"${{COMPREPLY[@]}}\""
+    );
+    assert_eq!(
+        output(Command::new("bash").args(["-c", &check])),
+        "--port\n"
+    );
     assert_eq!(
         run(reuseport().args(["completions", "tcsh"])).status,
         Some(2)
