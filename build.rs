@@ -11,7 +11,7 @@ use std::process::ExitCode;
 #[path = "shim/builder.rs"]
 mod builder;
 
-use builder::{ARCHITECTURES, Failure};
+use builder::{ARCHITECTURES, Failure, Kind};
 
 fn main() -> ExitCode {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
@@ -23,22 +23,24 @@ fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     watch_targets(&rustc);
 
-    let mut table = String::from("[\n");
-    for architecture in &ARCHITECTURES {
-        let file = out.join(format!("libreuseport-{}.so", architecture.name));
-        let version = version.to_string_lossy();
-        match builder::build(&rustc, &sources, &version, architecture, &file) {
-            Ok(()) => writeln!(table, "Some(include_bytes!(r##\"{}\"##)),", file.display()),
-            Err(Failure::NoTarget(_)) => writeln!(table, "None,"),
-            Err(failure) => {
-                eprintln!("{failure}");
-                return ExitCode::FAILURE;
+    for (kind, name) in [(Kind::Plain, "shims"), (Kind::Counting, "counting-shims")] {
+        let mut table = String::from("[\n");
+        for architecture in &ARCHITECTURES {
+            let file = out.join(format!("{name}-{}.so", architecture.name));
+            let version = version.to_string_lossy();
+            match builder::build(kind, &rustc, &sources, &version, architecture, &file) {
+                Ok(()) => writeln!(table, "Some(include_bytes!(r##\"{}\"##)),", file.display()),
+                Err(Failure::NoTarget(_)) => writeln!(table, "None,"),
+                Err(failure) => {
+                    eprintln!("{failure}");
+                    return ExitCode::FAILURE;
+                }
             }
+            .expect("a String takes any text");
         }
-        .expect("a String takes any text");
+        table.push(']');
+        fs::write(out.join(format!("{name}.rs")), table).expect("OUT_DIR can be written");
     }
-    table.push(']');
-    fs::write(out.join("shims.rs"), table).expect("OUT_DIR can be written");
     ExitCode::SUCCESS
 }
 

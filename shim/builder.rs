@@ -39,9 +39,20 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Which of the two shims.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// That of every server.
+    Plain,
+    /// That of a runner's copies, which counts what they accept.
+    #[allow(dead_code, reason = "shim/build makes the other alone")]
+    Counting,
+}
+
 /// Compiles the sources in `sources` (this folder) to the shared object
 /// `output`, with the compiler `rustc`, naming itself `version`.
 pub fn build(
+    kind: Kind,
     rustc: &OsString,
     sources: &Path,
     version: &str,
@@ -67,11 +78,18 @@ pub fn build(
         .args(linker(rustc)?)
         // No undefined symbol but the weak ones: proves that nothing panics.
         .args(["-Clink-arg=-zdefs", "-Clink-arg=--hash-style=gnu"])
-        .arg("-Clink-arg=--no-eh-frame-hdr")
-        .arg(joined([
-            "-Clink-arg=-T".as_ref(),
-            sources.join("sections.ld").as_os_str(),
-        ]))
+        .args(match kind {
+            Kind::Plain => vec![
+                "-Clink-arg=--no-eh-frame-hdr".into(),
+                joined([
+                    "-Clink-arg=-T".as_ref(),
+                    sources.join("sections.ld").as_os_str(),
+                ]),
+            ],
+            Kind::Counting => ["--cfg=accepts", "-Cforce-unwind-tables=yes"]
+                .map(OsString::from)
+                .to_vec(),
+        })
         .arg("-o")
         .args([output, &sources.join("lib.rs")])
         // Flags that are meant for the program, and a wrapper's settings.
@@ -168,6 +186,7 @@ fn main() -> ExitCode {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = version.to_string_lossy();
     match build(
+        Kind::Plain,
         &rustc,
         sources.as_ref(),
         &version,

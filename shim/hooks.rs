@@ -6,6 +6,8 @@ use core::ffi::{c_int, c_long, c_void};
 use core::mem::MaybeUninit;
 use core::ptr::null;
 
+#[cfg(any(accepts, test))]
+use crate::accepts;
 use crate::debug::{self, Report};
 use crate::environ::Environment;
 use crate::errno::Errno;
@@ -95,6 +97,37 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     {
         state.runner.hand(fd);
     }
+    answer
+}
+
+/// The hook of accept(2): counts what it gives.
+///
+/// # Safety
+/// As for accept(2).
+#[cfg(any(accepts, test))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn accept(fd: c_int, address: *mut c_void, length: *mut u32) -> c_int {
+    // SAFETY: passed on to the caller.
+    let answer = unsafe { next::accept(fd, address, length) };
+    accepts::count(fd, answer);
+    answer
+}
+
+/// The hook of accept4(2): counts what it gives.
+///
+/// # Safety
+/// As for accept4(2).
+#[cfg(any(accepts, test))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn accept4(
+    fd: c_int,
+    address: *mut c_void,
+    length: *mut u32,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: passed on to the caller.
+    let answer = unsafe { next::accept4(fd, address, length, flags) };
+    accepts::count(fd, answer);
     answer
 }
 

@@ -13,7 +13,8 @@
 //!   panic handler below does not link, which proves the last one at each
 //!   build.
 //! - The environment is read once, into plain values (`state`).
-//! - In a copy of a runner, and nowhere else, sockets are handed to it (`runner`).
+//! - In a copy of a runner, and nowhere else, sockets are handed to it (`runner`),
+//!   and what they accept is counted (`accepts`).
 //!
 //! This file is the root of two crates: the shared object, which the build
 //! step compiles (`builder.rs`), and the test target `shim` of the package,
@@ -28,6 +29,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("the shim speaks to the Linux kernel");
 
+#[cfg(any(accepts, test))]
+mod accepts;
 mod arch;
 mod debug;
 mod environ;

@@ -14,6 +14,10 @@ use crate::errno::Errno;
 
 type Bind = unsafe extern "C" fn(c_int, *const c_void, u32) -> c_int;
 type Listen = unsafe extern "C" fn(c_int, c_int) -> c_int;
+#[cfg(any(accepts, test))]
+type Accept = unsafe extern "C" fn(c_int, *mut c_void, *mut u32) -> c_int;
+#[cfg(any(accepts, test))]
+type Accept4 = unsafe extern "C" fn(c_int, *mut c_void, *mut u32, c_int) -> c_int;
 type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 type ErrnoLocation = unsafe extern "C" fn() -> *mut c_int;
 
@@ -33,6 +37,12 @@ static BIND: AtomicPtr<c_void> = AtomicPtr::new(first_bind as Bind as *mut c_voi
 /// The next `listen`, once it has been looked up: at the first call, so that a
 /// process that never listens pays nothing for it.
 static LISTEN: AtomicPtr<c_void> = AtomicPtr::new(first_listen as Listen as *mut c_void);
+
+/// The next `accept` and `accept4`, once they have been looked up.
+#[cfg(any(accepts, test))]
+static ACCEPT: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
+#[cfg(any(accepts, test))]
+static ACCEPT4: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The next `syscall()`; `arch::syscall` jumps through it.
 pub static SYSCALL: AtomicPtr<c_void> =
@@ -124,6 +134,66 @@ unsafe extern "C" fn raw_listen(fd: c_int, backlog: c_int) -> c_int {
     let arguments = [fd, backlog, 0].map(|number| number.cast_unsigned() as usize);
     // SAFETY: the kernel checks what listen(2) is given.
     outcome(unsafe { arch::syscall3(arch::number::LISTEN, arguments) })
+}
+
+/// Calls the next `accept`, or the system call where there is none.
+///
+/// # Safety
+/// As for accept(2), which checks its arguments itself.
+#[cfg(any(accepts, test))]
+pub unsafe fn accept(fd: c_int, address: *mut c_void, length: *mut u32) -> c_int {
+    // SAFETY: passed on to the caller; a symbol of this name is accept(2).
+    unsafe {
+        match looked_up(&ACCEPT, c"accept") {
+            Some(next) => transmute::<*mut c_void, Accept>(next)(fd, address, length),
+            None => raw_accept(fd, address, length, 0),
+        }
+    }
+}
+
+/// Calls the next `accept4`, or the system call where there is none.
+///
+/// # Safety
+/// As for accept4(2), which checks its arguments itself.
+#[cfg(any(accepts, test))]
+pub unsafe fn accept4(fd: c_int, address: *mut c_void, length: *mut u32, flags: c_int) -> c_int {
+    // SAFETY: passed on to the caller; a symbol of this name is accept4(2).
+    unsafe {
+        match looked_up(&ACCEPT4, c"accept4") {
+            Some(next) => transmute::<*mut c_void, Accept4>(next)(fd, address, length, flags),
+            None => raw_accept(fd, address, length, flags),
+        }
+    }
+}
+
+#[cfg(any(accepts, test))]
+fn looked_up(place: &AtomicPtr<c_void>, name: &core::ffi::CStr) -> Option<*mut c_void> {
+    let known = place.load(Relaxed);
+    if !known.is_null() {
+        return Some(known);
+    }
+    let next = next_symbol(name)?;
+    place.store(next, Relaxed);
+    Some(next)
+}
+
+#[cfg(any(accepts, test))]
+unsafe fn raw_accept(fd: c_int, address: *mut c_void, length: *mut u32, flags: c_int) -> c_int {
+    let arguments = [
+        fd.cast_unsigned() as usize,
+        address.addr(),
+        length.addr(),
+        flags.cast_unsigned() as usize,
+        0,
+    ];
+    // SAFETY: the kernel checks what accept4(2) is given.
+    match unsafe { arch::syscall5(arch::number::ACCEPT4, arguments) } {
+        Ok(fd) => fd as c_int,
+        Err(errno) => {
+            set_errno(errno);
+            -1
+        }
+    }
 }
 
 /// A system call's outcome as the C library's function returns it.

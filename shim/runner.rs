@@ -88,14 +88,26 @@ impl Runner {
         // SAFETY: socket(2) takes numbers; the descriptor is ours to close.
         unsafe {
             if let Ok(socket) = arch::syscall3(number::SOCKET, [AF_UNIX.into(), KIND, 0]) {
-                let _ = self.send(socket, fd);
+                #[cfg(any(accepts, test))]
+                let page = {
+                    let page = crate::accepts::page();
+                    crate::accepts::begin(fd);
+                    page
+                };
+                #[cfg(not(any(accepts, test)))]
+                let page = None;
+                let _ = self.send(socket, fd, page);
                 let _ = arch::syscall3(number::CLOSE, [socket, 0, 0]);
+                if let Some(page) = page {
+                    let _ = arch::syscall3(number::CLOSE, [page, 0, 0]);
+                }
             }
         }
     }
 
-    /// Sends `fd` through `socket`, to the runner and to nobody else.
-    fn send(&self, socket: usize, fd: c_int) -> Result<(), Errno> {
+    /// Sends `fd`, its number and the `page` of counters through `socket`, to the
+    /// runner and to nobody else.
+    fn send(&self, socket: usize, fd: c_int, page: Option<usize>) -> Result<(), Errno> {
         const MSG_NOSIGNAL: usize = 0x4000;
         let address = self.address.as_ptr().expose_provenance();
         let connect = [socket, address, self.length.into()];
@@ -105,15 +117,19 @@ impl Runner {
         if sockopt::peer_user(socket as c_int)? != self.user {
             return Err(Errno::EINVAL);
         }
+        // Without the page's descriptor, its place is padding.
+        let unused = if page.is_some() {
+            0
+        } else {
+            size_of::<c_int>()
+        };
         let control = Control {
-            length: size_of::<Control>() - 4,
+            length: size_of::<Control>() - unused,
             level: 1,
             kind: 1,
-            fd,
-            padding: 0,
+            fds: [fd, page.unwrap_or(0) as c_int],
         };
-        // A message that carries a descriptor has at least one byte.
-        let part = [address, 1];
+        let part = [(&raw const fd).expose_provenance(), size_of::<c_int>()];
         let message = Message {
             name: [0; 2],
             parts: [(&raw const part).expose_provenance(), 1],
@@ -143,12 +159,11 @@ struct Message {
     flags: usize,
 }
 
-/// `cmsghdr` with one descriptor, see cmsg(3): level SOL_SOCKET, kind SCM_RIGHTS.
+/// `cmsghdr` with two descriptors, see cmsg(3): level SOL_SOCKET, kind SCM_RIGHTS.
 #[repr(C)]
 struct Control {
     length: usize,
     level: c_int,
     kind: c_int,
-    fd: c_int,
-    padding: c_int,
+    fds: [c_int; 2],
 }

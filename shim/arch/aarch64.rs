@@ -2,11 +2,15 @@
 
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::AtomicU8;
+#[cfg(any(accepts, test))]
+use core::sync::atomic::AtomicU64;
 
 use crate::{hooks, next};
 
 /// System call numbers, from the kernel's `include/uapi/asm-generic/unistd.h`.
 pub mod number {
+    #[cfg(any(accepts, test))]
+    pub const FTRUNCATE: usize = 46;
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
     pub const READ: usize = 63;
@@ -21,6 +25,12 @@ pub mod number {
     pub const SETSOCKOPT: usize = 208;
     pub const GETSOCKOPT: usize = 209;
     pub const SENDMSG: usize = 211;
+    #[cfg(any(accepts, test))]
+    pub const MMAP: usize = 222;
+    #[cfg(any(accepts, test))]
+    pub const ACCEPT4: usize = 242;
+    #[cfg(any(accepts, test))]
+    pub const MEMFD_CREATE: usize = 279;
 }
 
 /// # Safety
@@ -56,6 +66,45 @@ pub unsafe fn syscall5(number: usize, arguments: [usize; 5]) -> isize {
         );
     }
     answer
+}
+
+/// # Safety
+/// As for [`super::syscall6`].
+#[cfg(any(accepts, test))]
+#[inline(always)]
+pub unsafe fn syscall6(number: usize, arguments: [usize; 6]) -> isize {
+    let answer;
+    // SAFETY: as for syscall3.
+    unsafe {
+        asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") arguments[0] => answer, in("x1") arguments[1], in("x2") arguments[2],
+            in("x3") arguments[3], in("x4") arguments[4], in("x5") arguments[5],
+            options(nostack),
+        );
+    }
+    answer
+}
+
+/// Adds one, as one step. Written out for the same reason as [`swap`].
+#[cfg(any(accepts, test))]
+#[inline(always)]
+pub fn increment(place: &AtomicU64) {
+    // SAFETY: writes to the atomic alone.
+    unsafe {
+        asm!(
+            "2:",
+            "ldxr {sum}, [{place}]",
+            "add {sum}, {sum}, 1",
+            "stxr {failed:w}, {sum}, [{place}]",
+            "cbnz {failed:w}, 2b",
+            place = in(reg) place.as_ptr(),
+            sum = out(reg) _,
+            failed = out(reg) _,
+            options(nostack),
+        );
+    }
 }
 
 /// Stores `value` and gives what was there before, as one step. Written out

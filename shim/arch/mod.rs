@@ -16,6 +16,8 @@ use x86_64 as imp;
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 compile_error!("the shim has no assembly for this architecture: see shim/arch/");
 
+#[cfg(any(accepts, test))]
+pub use imp::increment;
 pub(crate) use imp::load_address;
 #[cfg(test)]
 pub use imp::syscall;
@@ -59,6 +61,17 @@ pub unsafe fn syscall3(number: usize, arguments: [usize; 3]) -> Result<usize, Er
 pub unsafe fn syscall5(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
     // SAFETY: passed on to the caller.
     result(unsafe { imp::syscall5(number, arguments) })
+}
+
+/// The same with six arguments.
+///
+/// # Safety
+/// The arguments must be what the call `number` takes.
+#[cfg(any(accepts, test))]
+#[inline(always)]
+pub unsafe fn syscall6(number: usize, arguments: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: passed on to the caller.
+    result(unsafe { imp::syscall6(number, arguments) })
 }
 
 /// The kernel answers an error with its number negated, from -4095 to -1: see

@@ -2,6 +2,8 @@
 
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::AtomicU8;
+#[cfg(any(accepts, test))]
+use core::sync::atomic::AtomicU64;
 
 use crate::{hooks, next};
 
@@ -10,6 +12,8 @@ pub mod number {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    #[cfg(any(accepts, test))]
+    pub const MMAP: usize = 9;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
     pub const CONNECT: usize = 42;
@@ -18,9 +22,15 @@ pub mod number {
     pub const LISTEN: usize = 50;
     pub const SETSOCKOPT: usize = 54;
     pub const GETSOCKOPT: usize = 55;
+    #[cfg(any(accepts, test))]
+    pub const FTRUNCATE: usize = 77;
     pub const PRCTL: usize = 157;
     pub const OPENAT: usize = 257;
     pub const READLINKAT: usize = 267;
+    #[cfg(any(accepts, test))]
+    pub const ACCEPT4: usize = 288;
+    #[cfg(any(accepts, test))]
+    pub const MEMFD_CREATE: usize = 319;
 }
 
 /// # Safety
@@ -58,6 +68,34 @@ pub unsafe fn syscall5(number: usize, arguments: [usize; 5]) -> isize {
         );
     }
     answer
+}
+
+/// # Safety
+/// As for [`super::syscall6`].
+#[cfg(any(accepts, test))]
+#[inline(always)]
+pub unsafe fn syscall6(number: usize, arguments: [usize; 6]) -> isize {
+    let answer;
+    // SAFETY: as for syscall3.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => answer,
+            in("rdi") arguments[0], in("rsi") arguments[1], in("rdx") arguments[2],
+            in("r10") arguments[3], in("r8") arguments[4], in("r9") arguments[5],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    answer
+}
+
+/// Adds one, as one step.
+#[cfg(any(accepts, test))]
+#[inline(always)]
+pub fn increment(place: &AtomicU64) {
+    // SAFETY: writes to the atomic alone.
+    unsafe { asm!("lock inc qword ptr [{}]", in(reg) place.as_ptr(), options(nostack)) };
 }
 
 /// Stores `value` and gives what was there before, as one step.

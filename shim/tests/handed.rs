@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::{
@@ -83,4 +83,36 @@ fn listen_gives_the_results_and_the_errno_of_the_real_one() {
     }
     let error = std::io::Error::last_os_error();
     assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+}
+
+#[test]
+fn accept_gives_the_results_and_the_errno_of_the_real_one() {
+    use std::os::fd::FromRawFd;
+    use std::ptr::null_mut;
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("it can be");
+    let fd = listener.as_raw_fd();
+    let address = listener.local_addr().expect("it has one");
+    for is_first in [true, false] {
+        let take = || {
+            // SAFETY: accept(2) may be given no place for the address; what it
+            // answers is nobody else's.
+            let answer = unsafe {
+                if is_first {
+                    hooks::accept(fd, null_mut(), null_mut())
+                } else {
+                    hooks::accept4(fd, null_mut(), null_mut(), libc::SOCK_CLOEXEC)
+                }
+            };
+            let error = std::io::Error::last_os_error();
+            // SAFETY: as above.
+            let stream = (answer >= 0).then(|| unsafe { TcpStream::from_raw_fd(answer) });
+            stream.ok_or(error.raw_os_error())
+        };
+        assert_eq!(take().err(), Some(Some(libc::EAGAIN)));
+        let client = TcpStream::connect(address).expect("it listens");
+        let server = take().expect("a connection");
+        assert_eq!(server.peer_addr().ok(), client.local_addr().ok());
+    }
 }

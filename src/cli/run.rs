@@ -107,8 +107,12 @@ fn start(arguments: Arguments) -> Result<u8, Refusal> {
     } else {
         examine(&arguments.command, lookup, &environment)?
     };
-    let shim = place(subject.architecture, &environment)
-        .map_err(|error| Refusal::new(status::FAULT, &error))?;
+    let shim = if arguments.runner.is_runner() {
+        place_counting(subject.architecture, &environment)
+    } else {
+        place(subject.architecture, &environment)
+    };
+    let shim = shim.map_err(|error| Refusal::new(status::FAULT, &error))?;
 
     let list = environment::get(&environment, LD_PRELOAD);
     let list = preload::merge(list, &subject.first, &shim, shim::is_shim_file);
@@ -283,9 +287,29 @@ pub(super) fn place(
     architecture: &Architecture,
     environment: &Environment,
 ) -> Result<PathBuf, NoPlace> {
+    let places = places(environment);
+    shim::place(&places, architecture, shim::embedded(architecture))
+}
+
+/// The path of the shim for a runner's copies: that which counts what they accept,
+/// or the other where there is no place for it but one is installed.
+fn place_counting(
+    architecture: &Architecture,
+    environment: &Environment,
+) -> Result<PathBuf, NoPlace> {
+    let mut places = places(environment);
+    // An installation has the other.
+    let installed = places.installed.take();
+    let counting = shim::place(&places, architecture, shim::counting(architecture));
+    counting.or_else(|_| {
+        places.installed = installed;
+        shim::place(&places, architecture, shim::embedded(architecture))
+    })
+}
+
+fn places(environment: &Environment) -> Places {
     let executable = env::current_exe().ok();
     let user = rustix::process::geteuid().as_raw();
     let variable = |name: &str| environment::get(environment, name).map(PathBuf::from);
-    let places = Places::new(executable.as_deref(), user, variable);
-    shim::place(&places, architecture, shim::embedded(architecture))
+    Places::new(executable.as_deref(), user, variable)
 }

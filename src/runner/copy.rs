@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::accepts::{Counter, Pages};
 use super::drain::Drain;
 use super::group::Key;
 use super::handoff::{self, Door};
@@ -21,6 +22,14 @@ pub(super) struct Held {
     pub(super) fd: Option<OwnedFd>,
     pub(super) inode: u64,
     pub(super) key: Key,
+    pub(super) accepts: Option<Counter>,
+}
+
+impl Held {
+    /// How many connections it gave, where that is counted.
+    pub(super) fn accepted(&self) -> Option<u64> {
+        self.accepts.as_ref()?.read()
+    }
 }
 
 /// What a copy is about.
@@ -76,6 +85,7 @@ pub(super) struct Copy {
     pub(super) phase: Phase,
     pub(super) started: Instant,
     pub(super) held: Vec<Held>,
+    pub(super) pages: Pages,
     /// The addresses of all its sockets, those that are not held too.
     pub(super) keys: Vec<Key>,
     /// When the last of them came.
@@ -147,6 +157,7 @@ impl Copy {
             phase: Phase::Starting(Instant::now() + plan.ready_timeout),
             started: Instant::now(),
             held: Vec::new(),
+            pages: Pages::default(),
             keys: Vec::new(),
             settled: None,
             has_notified: false,

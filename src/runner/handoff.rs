@@ -33,6 +33,17 @@ pub(super) struct Door {
     name: String,
 }
 
+/// What a shim brings.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) socket: OwnedFd,
+    /// The number of that descriptor in the process `pid`.
+    pub(super) number: i32,
+    pub(super) pid: u32,
+    /// The page on which the process counts, where it is new.
+    pub(super) page: Option<OwnedFd>,
+}
+
 /// A name that nobody guesses.
 pub(super) fn secret() -> io::Result<String> {
     let mut bytes = [0; 16];
@@ -59,14 +70,17 @@ impl Door {
         self.fd.as_fd()
     }
 
-    /// The next socket that was brought by a process below `keeper`.
-    pub(super) fn take(&self, keeper: u32) -> Option<OwnedFd> {
+    /// What a process below `keeper` brings next.
+    pub(super) fn take(&self, keeper: u32) -> Option<Handed> {
         loop {
             let connection = accept_with(&self.fd, SocketFlags::CLOEXEC).ok()?;
-            let is_own =
-                sockopt::socket_peercred(&connection).is_ok_and(|peer| is_below(peer.pid, keeper));
-            if is_own && let Some(socket) = receive(&connection) {
-                return Some(socket);
+            let Ok(peer) = sockopt::socket_peercred(&connection) else {
+                continue;
+            };
+            if is_below(peer.pid, keeper)
+                && let Some(handed) = receive(&connection, peer.pid)
+            {
+                return Some(handed);
             }
         }
     }
@@ -88,17 +102,22 @@ fn is_below(pid: Pid, top: u32) -> bool {
     false
 }
 
-fn receive(connection: &OwnedFd) -> Option<OwnedFd> {
+fn receive(connection: &OwnedFd, pid: Pid) -> Option<Handed> {
     let mut ready = [PollFd::new(connection, PollFlags::IN)];
     poll(&mut ready, Some(&MESSAGE)).ok()?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut number = [0; 4];
+    let mut parts = [IoSliceMut::new(&mut number)];
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     recvmsg(connection, &mut parts, &mut control, flags).ok()?;
     control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        RecvAncillaryMessage::ScmRights(mut fds) => Some(Handed {
+            socket: fds.next()?,
+            number: i32::from_ne_bytes(number),
+            pid: pid.as_raw_nonzero().get().unsigned_abs(),
+            page: fds.next(),
+        }),
         _ => None,
     })
 }

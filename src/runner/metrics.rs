@@ -80,7 +80,7 @@ impl Supervisor<'_> {
 
     fn count_sockets(&self, registry: &mut Registry) {
         let (queue, limit) = (Gauges::default(), Gauges::default());
-        let drops = Counters::default();
+        let (drops, accepts) = (Counters::default(), Counters::default());
         let all = sockets::listeners(Protocol::Tcp).unwrap_or_default();
         for copy in &self.copies {
             for held in &copy.held {
@@ -90,6 +90,9 @@ impl Supervisor<'_> {
                 let labels = labels(copy, Some(held.key.address));
                 queue.get_or_create(&labels).set(one.queue.into());
                 limit.get_or_create(&labels).set(one.limit.into());
+                if let Some(count) = held.accepted() {
+                    accepts.get_or_create(&labels).inc_by(count);
+                }
                 if let Some(count) = one.drops {
                     drops.get_or_create(&labels).inc_by(count.into());
                 }
@@ -98,6 +101,7 @@ impl Supervisor<'_> {
         let help = "Connections that wait to be accepted";
         registry.register("accept_queue", help, queue);
         registry.register("accept_queue_limit", "The most that may wait", limit);
+        registry.register("accepts", "Connections that were accepted", accepts);
         let help = "What the kernel has dropped at the copy's sockets";
         registry.register("socket_drops", help, drops);
     }

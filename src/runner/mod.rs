@@ -8,6 +8,7 @@
 //! members by their number, which is why the group's order is followed exactly
 //! ([`group`]). Everything happens in one thread, between two calls of poll(2).
 
+mod accepts;
 mod attach;
 mod client;
 mod control;

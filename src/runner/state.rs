@@ -11,7 +11,7 @@ impl Supervisor<'_> {
             let sockets = copy
                 .held
                 .iter()
-                .map(|one| json!({"inode": one.inode, "accepted": Value::Null}));
+                .map(|one| json!({"inode": one.inode, "accepted": one.accepted()}));
             json!({
                 "slot": copy.slot,
                 "generation": copy.generation,

@@ -10,6 +10,7 @@ use super::Plan;
 use super::attach;
 use super::copy::{Copy, Held, migrates};
 use super::group::{Key, Order};
+use super::handoff::Handed;
 use super::program::{self, Instruction, Steer};
 use super::supervisor::Supervisor;
 use crate::process::Protocol;
@@ -33,6 +34,21 @@ pub(super) struct Group {
 }
 
 impl Supervisor<'_> {
+    /// Takes a socket that a copy's shim has brought.
+    pub(super) fn take_handed(&mut self, generation: u64, handed: Handed) {
+        let inode = rustix::fs::fstat(&handed.socket).map(|stat| stat.st_ino);
+        self.take_socket(generation, handed.socket);
+        let Some(copy) = self.copy_mut(generation) else {
+            return;
+        };
+        if let Some(page) = handed.page {
+            copy.pages.add(handed.pid, page);
+        }
+        if let Some(held) = copy.held.iter_mut().find(|one| Ok(one.inode) == inode) {
+            held.accepts = copy.pages.counter(handed.pid, handed.number);
+        }
+    }
+
     /// Takes a socket that a copy has, of which `all` are known to the kernel.
     pub(super) fn take_socket(&mut self, generation: u64, fd: OwnedFd) {
         let is_inet = matches!(
@@ -73,6 +89,7 @@ impl Supervisor<'_> {
                 fd: Some(fd),
                 inode,
                 key,
+                accepts: None,
             });
             self.let_go_of_closed(generation, inode);
             self.steer();

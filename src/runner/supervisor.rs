@@ -240,9 +240,9 @@ impl Supervisor<'_> {
         let all: Vec<u64> = self.copies.iter().map(|copy| copy.generation).collect();
         for generation in all {
             while let Some(copy) = self.copy_mut(generation)
-                && let Some(socket) = copy.door.take(copy.keeper)
+                && let Some(handed) = copy.door.take(copy.keeper)
             {
-                self.take_socket(generation, socket);
+                self.take_handed(generation, handed);
             }
             let Some(copy) = self.copy_mut(generation) else {
                 continue;

@@ -23,6 +23,10 @@ pub const FILE_NAME: &str = "libreuseport.so";
 static EMBEDDED: [Option<&[u8]>; ARCHITECTURES.len()] =
     include!(concat!(env!("OUT_DIR"), "/shims.rs"));
 
+/// The same for those that count what is accepted.
+static COUNTING: [Option<&[u8]>; ARCHITECTURES.len()] =
+    include!(concat!(env!("OUT_DIR"), "/counting-shims.rs"));
+
 /// There is no shim for an architecture.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NoShim {
@@ -65,8 +69,23 @@ pub fn native() -> Result<&'static Architecture, NoShim> {
 /// # Errors
 /// This build of the program has none.
 pub fn embedded(architecture: &Architecture) -> Result<&'static [u8], NoShim> {
+    of(&EMBEDDED, architecture)
+}
+
+/// The shim for a runner's copies, which counts what they accept.
+///
+/// # Errors
+/// This build of the program has none.
+pub fn counting(architecture: &Architecture) -> Result<&'static [u8], NoShim> {
+    of(&COUNTING, architecture)
+}
+
+fn of(
+    shims: &[Option<&'static [u8]>],
+    architecture: &Architecture,
+) -> Result<&'static [u8], NoShim> {
     let index = ARCHITECTURES.iter().position(|one| one == architecture);
     index
-        .and_then(|index| EMBEDDED[index])
+        .and_then(|index| shims[index])
         .ok_or(NoShim::NotBuilt(architecture.name, architecture.target))
 }

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepts;
 mod failures;
 mod load;
 mod orphans;

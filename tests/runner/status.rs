@@ -26,7 +26,7 @@ fn parsed(outcome: &Outcome) -> Value {
 }
 
 /// The groups, as the user of `runner` sees them.
-fn look_in(runner: &Runner, words: &[&str]) -> Value {
+pub(crate) fn look_in(runner: &Runner, words: &[&str]) -> Value {
     parsed(&status(
         runner.directory.path(),
         &[words, &["--json"]].concat(),

@@ -1,0 +1,65 @@
+//! What the copies have accepted, as their shim counts it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::status::look_in;
+use crate::supervised::{Runner, free_port, local};
+use crate::support::{command, compile, output};
+
+/// How many connections each member of the only group has accepted.
+fn accepted(runner: &Runner) -> Vec<Option<u64>> {
+    let groups = look_in(runner, &[]);
+    let members = groups[0]["members"].as_array().expect("members").iter();
+    members.map(|one| one["accepted"].as_u64()).collect()
+}
+
+#[test]
+fn each_connection_is_counted_once_and_waiting_threads_can_be_cancelled() {
+    let program = compile("gcc", "runner/cancel.c", &["-pthread", "-fexceptions"]);
+    let port = free_port();
+    let text = port.to_string();
+    let runner = Runner::start(&["-n", "2"], &[program.to_str().expect("UTF-8"), &text]);
+    runner.await_line("cleaned");
+    runner.await_line("cancelled");
+    assert_eq!(accepted(&runner), [Some(0), Some(0)]);
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(local(port)).expect("they listen");
+        stream.write_all(b"?").expect("written");
+        let mut answer = [0];
+        stream.read_exact(&mut answer).expect("an answer");
+    }
+    let counts = accepted(&runner);
+    let sum: Option<u64> = counts.iter().copied().sum();
+    assert_eq!((counts.len(), sum), (2, Some(40)), "{counts:?}");
+    // A new copy begins at 0.
+    runner.restart();
+    assert_eq!(accepted(&runner), [Some(0), Some(0)]);
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn the_shim_of_copies_has_two_hooks_more_and_unwind_tables() {
+    let program = compile("gcc", "runner/cancel.c", &["-pthread", "-fexceptions"]);
+    let text = free_port().to_string();
+    let runner = Runner::start(&["-n", "1"], &[program.to_str().expect("UTF-8"), &text]);
+    let groups = look_in(&runner, &[]);
+    let pid = &groups[0]["members"][0]["pids"][0];
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
+    let paths = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5));
+    let mut shims = paths.filter(|path| path.contains("/libreuseport-"));
+    let shim = shims.next().expect("the shim");
+    let symbols = output(command("readelf").args(["--dyn-syms", "--wide", shim]));
+    let mut hooks: Vec<&str> = symbols
+        .lines()
+        .filter(|line| line.contains(" GLOBAL ") && !line.contains(" UND "))
+        .filter_map(|line| line.split_whitespace().last())
+        .collect();
+    hooks.sort_unstable();
+    assert_eq!(hooks, ["accept", "accept4", "bind", "listen", "syscall"]);
+    let segments = output(command("readelf").args(["--segments", "--wide", shim]));
+    assert!(segments.contains("GNU_EH_FRAME"), "{segments}");
+    assert_eq!(runner.stop(), Some(0));
+}
