@@ -10,7 +10,9 @@ mod names;
 mod sandbox;
 mod specifier;
 mod syntax;
+mod user;
 mod variables;
+mod way;
 
 use std::io;
 use std::path::PathBuf;
