@@ -118,7 +118,7 @@ fn substitute(environment: &Environment, word: &str) -> Result<Vec<String>, Unkn
     if let Some(name) = word.strip_prefix('$')
         && !name.starts_with(['{', '$'])
     {
-        return Ok(value(name)?.split_whitespace().map(str::to_owned).collect());
+        return Ok(syntax::value_words(value(name)?));
     }
     let mut text = String::new();
     let mut rest = word;
@@ -160,6 +160,9 @@ mod tests {
     fn each_command_counts() {
         let lines = "ExecStart=/old\nExecStart=\nExecStart=-@/bin/a b c ; +/bin/d \\; \\\n e\n\
                      Environment=\"X=1 2\"\nExecStart=:/bin/f $X\nExecStart=/bin/g $X ${X}y $$Z $N";
+        let quoted = "Environment=\"T='two two' too\"\nExecStart=/bin/h $T ${T}";
+        let words: Vec<_> = parsed(quoted).into_iter().map(|one| one.0).collect();
+        assert_eq!(words, ["/bin/h|two two|too|'two two' too"]);
         let words: Vec<_> = parsed(lines).into_iter().map(|one| one.0).collect();
         let expected = ["/bin/a|c", "/bin/d|;|e", "/bin/f|$X", "/bin/g|1|2|1 2y|$Z"];
         assert_eq!(words, expected);
