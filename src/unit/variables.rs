@@ -1,5 +1,6 @@
 //! What takes our variables away again, or sets them anew.
 
+use std::io;
 use std::path::Path;
 
 use super::dropin::DROP_IN;
@@ -54,7 +55,11 @@ pub(super) fn keep_variables(
         let path = path.display();
         if let Some(failure) = failure {
             let what = format!("cannot be read, and may set LD_PRELOAD: {path}: {failure}");
-            let hint = "ask as root, or as a user who may";
+            let hint = if failure.kind() == io::ErrorKind::PermissionDenied {
+                "ask as root, or as a user who may"
+            } else {
+                "see for yourself that it does not"
+            };
             findings.push(warn(error("preload-overridden", setting, &what, hint)));
         }
         for one in assignments {
