@@ -49,6 +49,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The name of the unit that is not there, or is masked.
+    pub fn absent(&self) -> Option<&str> {
+        match self {
+            Self::NotFound { name, .. } | Self::Masked { name } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 fn suggestion(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
