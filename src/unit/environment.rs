@@ -93,7 +93,10 @@ const LARGEST: u64 = 1 << 20;
 const MOST: usize = 1000;
 
 /// Reads the file at `path`.
-fn read(root: &Root, path: &Path) -> io::Result<Vec<Assignment>> {
+///
+/// # Errors
+/// It cannot be read, or is too large.
+pub(super) fn read(root: &Root, path: &Path) -> io::Result<Vec<Assignment>> {
     let mut text = Vec::new();
     root.open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
     if text.len() as u64 > LARGEST {

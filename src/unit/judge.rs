@@ -39,7 +39,7 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
     let own = UnitRoot::of(unit, root);
     let is_confined = !commands.iter().all(|one| one.is_unconfined);
     let (mut findings, way) = sandbox::judge(unit, root, &own, shim, is_confined);
-    keep_variables(unit, shim, &files, &mut findings);
+    keep_variables(unit, root, shim, &files, &mut findings);
     note_sockets(unit, root, &mut findings);
     let mut judgements = Vec::new();
     for one in commands {
@@ -52,7 +52,11 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
         let more = match inner {
             Ok(inner) => {
                 let who = user.credentials;
-                let (judgement, more) = judge_command(unit, inner, who, &environment, &one, shims);
+                let (judgement, mut more) =
+                    judge_command(unit, inner, who, &environment, &one, shims);
+                let first = judgement.iter().flat_map(|one| &one.chain.links).next();
+                let judge = |path: &PathBuf| way.judge_file_system(unit, inner, path);
+                more.extend(first.and_then(|(path, _)| judge(path)));
                 judgements.extend(judgement);
                 more
             }

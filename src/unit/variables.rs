@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::dropin::DROP_IN;
-use super::environment::EnvironmentFile;
+use super::environment::{self, EnvironmentFile};
 use super::judge::error;
 use super::load::Unit;
 use super::sandbox::NAME_INSTANCE;
@@ -12,12 +12,17 @@ use super::specifier::expand;
 use super::syntax;
 use crate::finding::{Finding, Severity};
 use crate::preload::LD_PRELOAD;
+use crate::program::Root;
 use crate::rules::Variable;
 
-/// Looks at what `unit` and `files`, those of EnvironmentFile=, do to them; the shim
+/// What pam_env(8) sets for all sessions.
+const SESSIONS: &str = "/etc/environment";
+
+/// Looks at what `unit` of `root` and `files`, those of EnvironmentFile=, do to them; the shim
 /// lies at `shim`.
 pub(super) fn keep_variables(
     unit: &Unit,
+    root: &Root,
     shim: &Path,
     files: &[EnvironmentFile<'_>],
     findings: &mut Vec<Finding>,
@@ -95,6 +100,33 @@ pub(super) fn keep_variables(
             finding.hint = Some("put what it holds into Environment=LD_PRELOAD=".into());
             findings.push(finding);
         }
+    }
+    // Without a user there is no session.
+    if let Some(setting) = unit.value("PAMName")
+        && unit.value("User").is_some()
+    {
+        let path = Path::new(SESSIONS);
+        let lines = environment::read(root, path).unwrap_or_default();
+        let list = lines.iter().rfind(|one| one.name == LD_PRELOAD);
+        findings.push(match list {
+            Some(one) if !has_shim(&one.value) => {
+                let what = format!(
+                    "wins over Environment= where its modules have pam_env, by which {SESSIONS}:{} \
+                     sets LD_PRELOAD",
+                    one.line
+                );
+                let hint = format!("add {} to LD_PRELOAD there", shim.display());
+                warn(error("preload-overridden", setting, &what, &hint))
+            }
+            _ => {
+                let what = "wins over Environment= where its modules set LD_PRELOAD, which are not \
+                            looked at";
+                let hint = "check --pid looks at the running server";
+                let mut finding = error("preload-overridden", setting, what, hint);
+                finding.severity = Severity::Note;
+                finding
+            }
+        });
     }
     for setting in &unit.settings {
         let is_later = setting.path.file_name().is_some_and(|name| name > DROP_IN)

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FsWord, statfs};
+
+use super::judge::error;
+use super::load::Unit;
 use super::user::User;
 use crate::finding::{Finding, Severity};
 use crate::program::{Root, Status};
@@ -10,6 +14,14 @@ use crate::program::{Root, Status};
 #[derive(Debug, Default)]
 pub(super) struct Way {
     steps: Vec<(PathBuf, Status)>,
+    /// The type of the file system on which the shim lies, see statfs(2).
+    file_system: Option<FsWord>,
+}
+
+/// The type of the file system on which `path` of `root` lies.
+fn file_system(root: &Root, path: &Path) -> Option<FsWord> {
+    let pinned = root.pinned(path).ok()?;
+    Some(statfs(&pinned.path).ok()?.f_type)
 }
 
 impl Way {
@@ -34,6 +46,29 @@ impl Way {
                 self.steps.push((shown, status));
             }
         }
+        self.file_system = file_system(root, path);
+    }
+
+    /// What keeps the shim from being opened by RestrictFileSystems=, which names
+    /// types of file systems. The type on which `program` of `root` lies must be
+    /// allowed, since it starts; which others are is not looked up.
+    pub(super) fn judge_file_system(
+        &self,
+        unit: &Unit,
+        root: &Root,
+        program: &Path,
+    ) -> Option<Finding> {
+        let setting = *unit.list("RestrictFileSystems").first()?;
+        let of_program = file_system(root, program)?;
+        if self.file_system? == of_program {
+            return None;
+        }
+        let what = "may keep the shim from being opened: it lies on another type of file system \
+                    than the program";
+        let hint = "allow that type, or install the shim on the program's file system";
+        let mut finding = error("shim-unreadable", setting, what, hint);
+        finding.severity = Severity::Warning;
+        Some(finding)
     }
 
     /// What keeps `user` from reading the shim.
@@ -63,5 +98,31 @@ impl Way {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_of_its_file_system_may_close_the_shim() {
+        let root = Root::host();
+        // A tmpfs, or whatever it is, and procfs.
+        let program = std::env::temp_dir();
+        let severity = |lines: &str, shim: &Path| {
+            let unit = Unit::with("a.service", lines);
+            let mut way = Way::default();
+            way.add(&root, Path::new("/"), Path::new("/"), shim);
+            let found = way.judge_file_system(&unit, &root, &program);
+            found.map(|one| (one.code, one.severity))
+        };
+        let shim = Path::new("/proc/self/maps");
+        let expected = Some(("shim-unreadable", Severity::Warning));
+        assert_eq!(severity("RestrictFileSystems=ext4 tmpfs", shim), expected);
+        assert_eq!(severity("", shim), None);
+        assert_eq!(severity("RestrictFileSystems=ext4", &program), None);
+        let emptied = "RestrictFileSystems=ext4\nRestrictFileSystems=";
+        assert_eq!(severity(emptied, shim), None);
     }
 }

@@ -172,6 +172,30 @@ fn files_with_variables_win_over_ours() {
 }
 
 #[test]
+fn sessions_may_win_over_ours() {
+    for (lines, text, expected) in [
+        ("PAMName=login", "", None),
+        ("User=web\nPAMName=login", "", Some(Severity::Note)),
+        (
+            "User=web\nPAMName=login",
+            "A=1\nLD_PRELOAD=\"/x.so\"\n",
+            Some(Severity::Warning),
+        ),
+        (
+            "User=web\nPAMName=login",
+            "LD_PRELOAD=/opt/reuseport/libreuseport.so\n",
+            Some(Severity::Note),
+        ),
+    ] {
+        let directory = system("a.service", &format!("ExecStart=/bin/server\n{lines}"));
+        fs::write(directory.path().join("etc/environment"), text).expect("written");
+        let findings = verdict(directory.path(), "a").findings;
+        let found: Vec<_> = findings.iter().map(|one| one.severity).collect();
+        assert_eq!(found, Vec::from_iter(expected), "{lines} {text}");
+    }
+}
+
+#[test]
 fn drop_ins_that_come_later_win_over_ours() {
     for (line, expected) in [
         ("Environment=LD_PRELOAD=/x.so", &["preload-overridden"][..]),
