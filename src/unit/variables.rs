@@ -27,15 +27,8 @@ pub(super) fn keep_variables(
     files: &[EnvironmentFile<'_>],
     findings: &mut Vec<Finding>,
 ) {
-    let has_shim = |value: &str| {
-        let mut entries = value.split([' ', ':']);
-        entries.any(|one| Path::new(one) == shim)
-    };
+    let has_shim = |value: &str| has_shim(value, shim);
     let is_rule = |name: &str| Variable::ALL.iter().any(|one| one.name() == name);
-    let warn = |mut finding: Finding| {
-        finding.severity = Severity::Warning;
-        finding
-    };
     for (word, setting) in unit.words("UnsetEnvironment") {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -101,33 +94,7 @@ pub(super) fn keep_variables(
             findings.push(finding);
         }
     }
-    // Without a user there is no session.
-    if let Some(setting) = unit.value("PAMName")
-        && unit.value("User").is_some()
-    {
-        let path = Path::new(SESSIONS);
-        let lines = environment::read(root, path).unwrap_or_default();
-        let list = lines.iter().rfind(|one| one.name == LD_PRELOAD);
-        findings.push(match list {
-            Some(one) if !has_shim(&one.value) => {
-                let what = format!(
-                    "wins over Environment= where its modules have pam_env, by which {SESSIONS}:{} \
-                     sets LD_PRELOAD",
-                    one.line
-                );
-                let hint = format!("add {} to LD_PRELOAD there", shim.display());
-                warn(error("preload-overridden", setting, &what, &hint))
-            }
-            _ => {
-                let what = "wins over Environment= where its modules set LD_PRELOAD, which are not \
-                            looked at";
-                let hint = "check --pid looks at the running server";
-                let mut finding = error("preload-overridden", setting, what, hint);
-                finding.severity = Severity::Note;
-                finding
-            }
-        });
-    }
+    findings.extend(see_session(unit, root, shim));
     for setting in &unit.settings {
         let is_later = setting.path.file_name().is_some_and(|name| name > DROP_IN)
             && setting.path != unit.path;
@@ -154,4 +121,43 @@ pub(super) fn keep_variables(
             findings.push(warn(error("rule-overridden", setting, &what, hint)));
         }
     }
+}
+
+/// Whether `list` names `shim`.
+fn has_shim(list: &str, shim: &Path) -> bool {
+    let mut entries = list.split([' ', ':']);
+    entries.any(|one| Path::new(one) == shim)
+}
+
+fn warn(mut finding: Finding) -> Finding {
+    finding.severity = Severity::Warning;
+    finding
+}
+
+/// What a session of PAM may do to them.
+fn see_session(unit: &Unit, root: &Root, shim: &Path) -> Option<Finding> {
+    let setting = unit.value("PAMName")?;
+    // Without a user there is no session.
+    unit.value("User")?;
+    let lines = environment::read(root, Path::new(SESSIONS)).unwrap_or_default();
+    let list = lines.iter().rfind(|one| one.name == LD_PRELOAD);
+    Some(match list {
+        Some(one) if !has_shim(&one.value, shim) => {
+            let what = format!(
+                "wins over Environment= where its modules have pam_env, by which {SESSIONS}:{} \
+                 sets LD_PRELOAD",
+                one.line
+            );
+            let hint = format!("add {} to LD_PRELOAD there", shim.display());
+            warn(error("preload-overridden", setting, &what, &hint))
+        }
+        _ => {
+            let what = "wins over Environment= where its modules set LD_PRELOAD, which are not \
+                        looked at";
+            let hint = "check --pid looks at the running server";
+            let mut finding = error("preload-overridden", setting, what, hint);
+            finding.severity = Severity::Note;
+            finding
+        }
+    })
 }
