@@ -47,7 +47,7 @@ impl Container {
         let call = Call::new(Method::POST, path).with("name", &name);
         let leftover = Leftover::container(&engine.client, &engine.version, &name);
         let body = body(image);
-        engine.client.json(&call, Content::Json(&body))?;
+        leftover.make(|| engine.client.json(&call, Content::Json(&body)))?;
         Ok(Self {
             engine: engine.clone(),
             name,
