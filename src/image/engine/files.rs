@@ -7,17 +7,14 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::container::{Container, Stat};
 use super::error::EngineError;
 use crate::image::node::{Budget, Held, LARGEST_PROGRAM, Node, Scratch, What};
 use crate::image::tar::{Entry, Flaw, Input, Kind, Reader, Stream};
-use crate::program::{Files, Head, Status};
-
-/// The most links that a path may lead through, as in the kernel.
-const MOST_LINKS: usize = 40;
+use crate::program::{Files, Head, Status, Step, walk};
 
 /// How much of a directory of libraries is read at once, in bytes. Docker starts a
 /// process for each call: 40 ms, as much as some 20 MB of a stream take, and a server
@@ -192,40 +189,20 @@ impl EngineFiles {
 
     /// Where `path` leads, and what lies there. Nothing leads out of the image.
     fn resolve(&self, path: &Path) -> io::Result<(PathBuf, Stat)> {
-        let directory = || Stat {
+        let root = Stat {
             size: 0,
             mode: libc::S_IFDIR | 0o755,
             link: None,
         };
-        let mut rest: Vec<PathBuf> = parts(path);
-        let mut here = PathBuf::from("/");
-        let mut stat = directory();
-        let mut links = 0;
-        while let Some(part) = rest.pop() {
-            if stat.mode & libc::S_IFMT != libc::S_IFDIR {
-                return Err(io::ErrorKind::NotADirectory.into());
-            }
-            if part == Path::new("..") {
-                here.pop();
-                stat = directory();
-                continue;
-            }
-            let next = here.join(&part);
-            let found = self.stat(&next)?.ok_or(io::ErrorKind::NotFound)?;
-            let Some(target) = found.link else {
-                (here, stat) = (next, found);
-                continue;
-            };
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(rustix::io::Errno::LOOP.into());
-            }
-            rest.extend(parts(&target));
-            // Targets are given from the root of the image.
-            here = PathBuf::from("/");
-            stat = directory();
-        }
-        Ok((here, stat))
+        walk(path, root, |path| {
+            let found = self.stat(path)?.ok_or(io::ErrorKind::NotFound)?;
+            Ok(match &found.link {
+                // Targets are given from the root of the image.
+                Some(target) => Step::Link(Path::new("/").join(target)),
+                None if found.mode & libc::S_IFMT == libc::S_IFDIR => Step::Directory(found),
+                None => Step::Other(found),
+            })
+        })
     }
 
     /// What an archive says of the regular file at `path`, which leads nowhere else.
@@ -364,18 +341,6 @@ fn copy_of(content: &mut impl Read) -> io::Result<File> {
 fn is_library(name: &[u8]) -> bool {
     let is_named_so = name.windows(3).any(|part| part == b".so");
     is_named_so && !name.contains(&b'/') && name != b"ld.so.cache"
-}
-
-/// The parts of a path, the last one first.
-fn parts(path: &Path) -> Vec<PathBuf> {
-    let named = path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.into()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    let mut parts: Vec<PathBuf> = named.collect();
-    parts.reverse();
-    parts
 }
 
 /// A path in a call: engines take text.
