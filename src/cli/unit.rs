@@ -63,6 +63,14 @@ pub(super) struct Request<'a> {
     pub(super) force: bool,
 }
 
+/// What is found of a unit.
+pub(super) struct Judged {
+    pub(super) unit: Unit,
+    pub(super) found: Found,
+    /// The shim that it is to find: in a root of its own, where it has one.
+    shim: PathBuf,
+}
+
 /// Reads the unit `name` without our drop-in, and judges what it starts.
 ///
 /// # Errors
@@ -72,12 +80,13 @@ pub(super) fn found(
     flags: &UnitFlags,
     root: &Root,
     shim: &Path,
-) -> Result<(Unit, Found), unit::Error> {
+) -> Result<Judged, unit::Error> {
     let unit = Unit::read(root, &flags.paths(), name, DROP_IN)?;
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
     let verdict = unit::judge(&unit, root, shim, &has_shim)?;
     let found = Found::new(unit.name.clone(), verdict.commands, verdict.findings);
-    Ok((unit, found))
+    let shim = verdict.shim.unwrap_or_else(|| shim.to_owned());
+    Ok(Judged { unit, found, shim })
 }
 
 pub(super) fn inject(request: Request<'_>) -> u8 {
@@ -95,12 +104,13 @@ fn try_inject(request: Request<'_>) -> Result<u8, String> {
         no_check,
         force,
     } = request;
-    let (unit, found) = found(name, flags, root, host.shim()).map_err(|error| error.to_string())?;
+    let judged = found(name, flags, root, host.shim()).map_err(|error| error.to_string())?;
+    let Judged { unit, found, shim } = judged;
     if !no_check && !host::may_go_on(&found, force) {
         return Ok(status::NO);
     }
     let architecture = found.architecture().map_err(|error| error.to_string())?;
-    host::check_shim(root, host.shim(), architecture)?;
+    host::check_shim(root, &shim, architecture)?;
     let text = unit::drop_in(&unit, host.shim(), &rules, &found.first());
     if !in_place {
         return Ok(answer(text.as_bytes()));

@@ -23,6 +23,9 @@ pub struct Verdict {
     pub commands: Vec<Judgement>,
     /// What is found of the settings.
     pub findings: Vec<Finding>,
+    /// The shim that the programs will find, as a path of the system; `None` where
+    /// they find none.
+    pub shim: Option<PathBuf>,
 }
 
 /// The directories in which systemd looks for a program with no slash.
@@ -76,6 +79,7 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
     Ok(Verdict {
         commands: judgements,
         findings,
+        shim: way.shim,
     })
 }
 

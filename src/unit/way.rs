@@ -14,6 +14,8 @@ use crate::program::{Root, Status};
 #[derive(Debug, Default)]
 pub(super) struct Way {
     steps: Vec<(PathBuf, Status)>,
+    /// The shim at the end.
+    pub(super) shim: Option<PathBuf>,
     /// The type of the file system on which the shim lies, see statfs(2).
     file_system: Option<FsWord>,
 }
@@ -29,17 +31,17 @@ impl Way {
     /// them, with what links lead through; nothing of what is not there. `root` lies
     /// at `place`, for messages.
     pub(super) fn add(&mut self, root: &Root, place: &Path, top: &Path, path: &Path) {
-        let real = root.canonical(path);
-        let real = real.iter().flat_map(|real| real.ancestors());
-        let mut steps: Vec<&Path> = path.ancestors().chain(real).collect();
+        let shown = |path: &Path| match path.strip_prefix("/") {
+            Ok(below) if place != Path::new("/") => place.join(below),
+            _ => path.to_owned(),
+        };
+        let real = root.canonical(path).unwrap_or_else(|_| path.to_owned());
+        let mut steps: Vec<&Path> = path.ancestors().chain(real.ancestors()).collect();
         steps.retain(|step| step.starts_with(top));
         // The ones above first: what closes them closes all.
         steps.sort_by_key(|step| step.components().count());
         for step in steps {
-            let shown = match step.strip_prefix("/") {
-                Ok(below) if place != Path::new("/") => place.join(below),
-                _ => step.to_owned(),
-            };
+            let shown = shown(step);
             if let Ok(status) = root.status(step)
                 && !self.steps.iter().any(|(known, _)| *known == shown)
             {
@@ -47,6 +49,9 @@ impl Way {
             }
         }
         self.file_system = file_system(root, path);
+        // Links of another root would lead elsewhere.
+        let is_same = place == Path::new("/");
+        self.shim = Some(shown(if is_same { path } else { &real }));
     }
 
     /// What keeps the shim from being opened by RestrictFileSystems=, which names

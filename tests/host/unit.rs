@@ -442,6 +442,35 @@ fn a_drop_in_of_somebody_else_stays() {
 }
 
 #[test]
+fn the_shim_is_looked_for_where_the_unit_finds_it() {
+    let system = System::new();
+    let shim = system.path(SHIM);
+    for (lines, place) in [
+        ("RootDirectory=/srv/root", "/srv/root/opt/reuseport"),
+        ("BindReadOnlyPaths=/srv/shim:/opt/reuseport", "/srv/shim"),
+    ] {
+        let unit = format!("[Service]\nExecStart=/bin/server\n{lines}\n");
+        system.write("etc/systemd/system/a.service", &unit);
+        let path = format!("{place}/libreuseport.so");
+        system.write(&path, "");
+        let inject = || system.call("inject", &["--unit", "a", "--force"]);
+        let outcome = inject();
+        assert_eq!(outcome.status, Some(2), "{}", outcome.stderr);
+        let message = format!("reuseport: {path}: ");
+        assert!(outcome.stderr.contains(&message), "{}", outcome.stderr);
+        let hint = format!("reuseport install {place}");
+        assert!(outcome.stderr.contains(&hint), "{}", outcome.stderr);
+        // And nowhere else.
+        fs::rename(&shim, system.path(&path)).expect("moved");
+        let outcome = inject();
+        assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+        let line = format!("Environment=\"LD_PRELOAD={SHIM}\"\n");
+        assert!(outcome.stdout.contains(&line), "{}", outcome.stdout);
+        fs::rename(system.path(&path), &shim).expect("moved");
+    }
+}
+
+#[test]
 fn a_drop_in_is_ejected_when_its_unit_is_gone_or_masked() {
     let system = System::new();
     let unit = "etc/systemd/system/a.service";
