@@ -181,5 +181,8 @@ mod tests {
             parsed("PassEnvironment=A\nExecStart=/b ${A}")[0].2,
             of("$A")
         );
+        let home = "ExecStart=/bin/env ${HOME}/a";
+        assert_eq!(parsed(home)[0].2, of("$HOME"));
+        assert_eq!(parsed(&format!("Environment=HOME=/h\n{home}"))[0].2, None);
     }
 }

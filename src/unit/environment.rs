@@ -20,7 +20,29 @@ pub struct Environment {
     variables: HashMap<String, String>,
     /// Those of `PassEnvironment=`, whose values the running manager alone knows.
     passed: HashSet<String>,
+    /// Whether all of the manager's are passed on, as a user's manager does.
+    is_inherited: bool,
 }
+
+/// What a manager sets by itself, see systemd.exec(5), "Environment Variables in
+/// Spawned Processes".
+const GIVEN: [&str; 15] = [
+    "CACHE_DIRECTORY",
+    "CONFIGURATION_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+    "HOME",
+    "INVOCATION_ID",
+    "LANG",
+    "LOGNAME",
+    "LOGS_DIRECTORY",
+    "NOTIFY_SOCKET",
+    "PATH",
+    "RUNTIME_DIRECTORY",
+    "SHELL",
+    "STATE_DIRECTORY",
+    "USER",
+    "XDG_RUNTIME_DIR",
+];
 
 impl Environment {
     /// That of `unit`.
@@ -29,6 +51,7 @@ impl Environment {
         let mut this = Self {
             variables: HashMap::new(),
             passed: passed.map(|(name, _)| name).collect(),
+            is_inherited: unit.is_user,
         };
         for setting in unit.list("Environment") {
             for word in words(&setting.line.value).unwrap_or_default() {
@@ -47,7 +70,8 @@ impl Environment {
 
     /// Whether the running manager alone knows the value of `name`.
     pub(super) fn is_passed(&self, name: &str) -> bool {
-        self.passed.contains(name) && !self.variables.contains_key(name)
+        let is_passed = self.is_inherited || self.passed.contains(name) || GIVEN.contains(&name);
+        is_passed && !self.variables.contains_key(name)
     }
 
     fn set(&mut self, name: &str, value: &str) {
