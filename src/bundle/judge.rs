@@ -9,7 +9,7 @@ use rustix::fs::StatVfsMountFlags;
 use serde_json::Value;
 
 use super::view::View;
-use super::{Bundle, Error, edit};
+use super::{Bundle, Error, edit, seccomp};
 use crate::finding::{Finding, Severity};
 use crate::image::edit::environment;
 use crate::image::layer::{SHIM, SHIM_DIRECTORY};
@@ -189,11 +189,6 @@ fn see_settings(config: &Value, root: &Path) -> Vec<Finding> {
         let hint = format!("make the directory {SHIM_DIRECTORY} in it");
         add(Severity::Error, "no-mount-point", message, hint);
     }
-    if let Some(call) = forbidden_call(&config["linux"]["seccomp"]) {
-        let message = format!("linux.seccomp forbids {call}, which the shim calls");
-        let hint = "allow it there";
-        add(Severity::Error, "syscall-filter", message, hint.into());
-    }
     let profile = config["process"]["apparmorProfile"].as_str();
     let profile = profile.filter(|profile| {
         // Those that engines give to all containers let files be mapped.
@@ -219,26 +214,8 @@ fn see_settings(config: &Value, root: &Path) -> Vec<Finding> {
         let hint = "give the shim's directory on the host a label that it may: chcon -R -t container_file_t";
         add(Severity::Note, "confined", message, hint.into());
     }
+    findings.extend(seccomp::judge(&config["linux"]["seccomp"]));
     findings
-}
-
-/// The call of the shim's that a seccomp profile does not allow: see the OCI
-/// runtime specification, "Seccomp".
-fn forbidden_call(seccomp: &Value) -> Option<&'static str> {
-    let allows =
-        |action: &Value| matches!(action.as_str(), Some("SCMP_ACT_ALLOW" | "SCMP_ACT_LOG"));
-    if !seccomp.is_object() {
-        return None;
-    }
-    let rules = seccomp["syscalls"].as_array();
-    ["setsockopt", "getsockopt"].into_iter().find(|call| {
-        let names = |rule: &Value| {
-            let names = rule["names"].as_array().into_iter().flatten();
-            names.into_iter().any(|name| name == call)
-        };
-        let rule = rules.into_iter().flatten().rfind(|rule| names(rule));
-        !allows(rule.map_or(&seccomp["defaultAction"], |rule| &rule["action"]))
-    })
 }
 
 #[cfg(test)]

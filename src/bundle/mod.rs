@@ -8,6 +8,7 @@
 
 mod edit;
 mod judge;
+mod seccomp;
 mod text;
 mod view;
 

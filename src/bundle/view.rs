@@ -6,15 +6,12 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::judge::Capabilities;
-use crate::program::{Files, Head, Root, Status};
-
-/// The most links that a path may lead through, as in the kernel.
-const MOST_LINKS: usize = 40;
+use crate::program::{Files, Head, Root, Status, Step, walk};
 
 /// The files of a bundle, as its process sees them.
 #[derive(Debug)]
@@ -271,34 +268,13 @@ impl View {
     }
 
     fn find(&self, path: &Path) -> io::Result<Found<'_>> {
-        let mut here = PathBuf::from("/");
-        let mut left: Vec<OsString> = names(path);
-        let mut links = 0;
-        while let Some(name) = left.pop() {
-            if name == ".." {
-                here.pop();
-                continue;
-            }
-            here.push(&name);
-            let target = match self.link(&here) {
-                Ok(target) => target,
-                // The runtime makes the directories that it mounts on.
-                Err(_) if self.is_above_mount(&here) => None,
-                Err(error) => return Err(error),
-            };
-            let Some(target) = target else {
-                continue;
-            };
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-            here.pop();
-            if target.is_absolute() {
-                here = "/".into();
-            }
-            left.extend(names(&target));
-        }
+        let (here, ()) = walk(path, (), |here| match self.link(here) {
+            Ok(Some(target)) => Ok(Step::Link(target)),
+            Ok(None) => Ok(Step::Directory(())),
+            // The runtime makes the directories that it mounts on.
+            Err(_) if self.is_above_mount(here) => Ok(Step::Directory(())),
+            Err(error) => Err(error),
+        })?;
         let (mount, _) = self.at(&here);
         let (place, inside) = self.inside(mount, &here)?;
         Ok(Found {
@@ -308,18 +284,6 @@ impl View {
             mount,
         })
     }
-}
-
-/// The names that are to be walked, the first one last.
-fn names(path: &Path) -> Vec<OsString> {
-    let walked = path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    });
-    let mut names: Vec<OsString> = walked.collect();
-    names.reverse();
-    names
 }
 
 impl Files for View {

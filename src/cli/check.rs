@@ -129,7 +129,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     if let Some(name) = &arguments.unit.unit {
         let shim = arguments.host.shim();
         match unit::found(name, &arguments.unit, &root, shim) {
-            Ok((_, found)) => all.push(found),
+            Ok(judged) => all.push(judged.found),
             Err(error) => unread = complain(&error, status::FAULT),
         }
     }

@@ -1,6 +1,6 @@
 //! `reuseport eject`: takes the shim out of an image, a bundle, a unit or manifests.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
@@ -8,6 +8,7 @@ use serde_json::json;
 use super::engine;
 use super::image::{self, Output, Read, Refusal, Transport};
 use super::manifest::{self, Files};
+use super::target::Target;
 use super::unit::{self, UnitFlags};
 use crate::bundle;
 use crate::image::contents::{self, Content};
@@ -34,26 +35,18 @@ pub(super) struct Arguments {
     unit: UnitFlags,
     #[command(flatten)]
     manifests: Files,
-    /// The unit is of the system in this directory
-    #[arg(long, value_name = "DIR", requires = "unit")]
-    root: Option<PathBuf>,
-    /// The image, or the bundle's directory
-    #[arg(
-        value_name = "TARGET",
-        required_unless_present_any = ["unit", "files"],
-        conflicts_with = "unit"
-    )]
-    target: Option<String>,
+    #[command(flatten)]
+    place: Target,
 }
 
 pub(super) fn run(arguments: &Arguments) -> u8 {
     let name = arguments.unit.unit.as_deref();
-    if arguments.target.is_none() && name.is_none() {
+    if arguments.place.target.is_none() && name.is_none() {
         let Output { in_place, json, .. } = arguments.output;
         return manifest::eject_files(&arguments.manifests, in_place, json)
             .unwrap_or_else(|refusal| refusal.say());
     }
-    let target = arguments.target.as_deref().unwrap_or_default();
+    let target = arguments.place.target.as_deref().unwrap_or_default();
     let directory = Path::new(target);
     if (name.is_some() || bundle::is_bundle(directory))
         && let Err(refusal) = arguments.output.refuse_for_files()
@@ -61,9 +54,9 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         return refusal.say();
     }
     if let Some(name) = name {
-        return match unit::root(arguments.root.as_deref()) {
+        return match arguments.place.root() {
             Ok(root) => unit::eject(name, &arguments.unit, &root),
-            Err(message) => Refusal::fault(message).say(),
+            Err(refusal) => refusal.say(),
         };
     }
     if bundle::is_bundle(directory) {

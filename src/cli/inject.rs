@@ -1,7 +1,7 @@
 //! `reuseport inject`: puts the shim into an image, a bundle, a unit or manifests.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use super::image::{self, First, Output, Read, Refusal, SUFFIX, Transport};
 use super::manifest::{self, Flags, Manner};
 use super::report::{findings_json, write_findings, write_verdict};
 use super::rules::RuleFlags;
+use super::target::Target;
 use super::unit::{self, UnitFlags};
 use crate::bundle;
 use crate::finding::Verdict;
@@ -56,23 +57,15 @@ pub(super) struct Arguments {
     unit: UnitFlags,
     #[command(flatten)]
     manifests: Flags,
-    /// The unit is of the system in this directory
-    #[arg(long, value_name = "DIR", requires = "unit")]
-    root: Option<PathBuf>,
-    /// The image, or the bundle's directory
-    #[arg(
-        value_name = "TARGET",
-        required_unless_present_any = ["unit", "files"],
-        conflicts_with = "unit"
-    )]
-    target: Option<String>,
+    #[command(flatten)]
+    place: Target,
     // Last, since its heading is that of all that follows.
     #[command(flatten)]
     rules: RuleFlags,
 }
 
 pub(super) fn run(arguments: Arguments) -> u8 {
-    let target = match (&arguments.target, &arguments.unit.unit) {
+    let target = match (&arguments.place.target, &arguments.unit.unit) {
         (_, Some(name)) => return inject_unit(&name.clone(), arguments),
         (Some(target), None) => target.clone(),
         (None, None) => return inject_manifests(arguments),
@@ -126,9 +119,9 @@ fn inject_unit(name: &str, arguments: Arguments) -> u8 {
     if let Err(refusal) = arguments.output.refuse_for_files() {
         return refusal.say();
     }
-    let root = match unit::root(arguments.root.as_deref()) {
+    let root = match arguments.place.root() {
         Ok(root) => root,
-        Err(message) => return Refusal::fault(message).say(),
+        Err(refusal) => return refusal.say(),
     };
     unit::inject(unit::Request {
         name,

@@ -26,6 +26,7 @@ mod rules;
 mod run;
 mod runner;
 mod shorthand;
+mod target;
 mod unit;
 mod validate;
 

@@ -1,6 +1,7 @@
 //! `reuseport inject --unit`, `eject --unit` and `check --unit`.
 
 use std::env;
+use std::fmt::Write;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -62,6 +63,14 @@ pub(super) struct Request<'a> {
     pub(super) force: bool,
 }
 
+/// What is found of a unit.
+pub(super) struct Judged {
+    pub(super) unit: Unit,
+    pub(super) found: Found,
+    /// The shim that it is to find: in a root of its own, where it has one.
+    shim: PathBuf,
+}
+
 /// Reads the unit `name` without our drop-in, and judges what it starts.
 ///
 /// # Errors
@@ -71,12 +80,13 @@ pub(super) fn found(
     flags: &UnitFlags,
     root: &Root,
     shim: &Path,
-) -> Result<(Unit, Found), unit::Error> {
+) -> Result<Judged, unit::Error> {
     let unit = Unit::read(root, &flags.paths(), name, DROP_IN)?;
     let has_shim = |architecture: &Architecture| shim::embedded(architecture).is_ok();
     let verdict = unit::judge(&unit, root, shim, &has_shim)?;
     let found = Found::new(unit.name.clone(), verdict.commands, verdict.findings);
-    Ok((unit, found))
+    let shim = verdict.shim.unwrap_or_else(|| shim.to_owned());
+    Ok(Judged { unit, found, shim })
 }
 
 pub(super) fn inject(request: Request<'_>) -> u8 {
@@ -94,12 +104,13 @@ fn try_inject(request: Request<'_>) -> Result<u8, String> {
         no_check,
         force,
     } = request;
-    let (unit, found) = found(name, flags, root, host.shim()).map_err(|error| error.to_string())?;
+    let judged = found(name, flags, root, host.shim()).map_err(|error| error.to_string())?;
+    let Judged { unit, found, shim } = judged;
     if !no_check && !host::may_go_on(&found, force) {
         return Ok(status::NO);
     }
     let architecture = found.architecture().map_err(|error| error.to_string())?;
-    host::check_shim(root, host.shim(), architecture)?;
+    host::check_shim(root, &shim, architecture)?;
     let text = unit::drop_in(&unit, host.shim(), &rules, &found.first());
     if !in_place {
         return Ok(answer(text.as_bytes()));
@@ -107,15 +118,21 @@ fn try_inject(request: Request<'_>) -> Result<u8, String> {
     let directory = flags.paths().own;
     let path = write(root, &directory, &unit.name, &text)
         .map_err(|(path, error)| format!("{}: {error}", path.display()))?;
-    say_reload(flags, &unit.name);
+    say_reload(flags, Some(&unit.name));
     Ok(answer(format!("{}\n", path.display()).as_bytes()))
 }
 
-/// What is yet to be done.
-fn say_reload(flags: &UnitFlags, name: &str) {
-    let user = if flags.user { "--user " } else { "" };
-    let message =
-        format_args!("now: systemctl {user}daemon-reload, and systemctl {user}restart {name}");
+/// What is yet to be done; the unit `name` is there.
+fn say_reload(flags: &UnitFlags, name: Option<&String>) {
+    let systemctl = if flags.user {
+        "systemctl --user"
+    } else {
+        "systemctl"
+    };
+    let mut message = format!("now: {systemctl} daemon-reload");
+    if let Some(name) = name {
+        let _ = write!(message, ", and {systemctl} restart {name}");
+    }
     complain(&message, status::DONE);
 }
 
@@ -177,11 +194,15 @@ fn make(root: &Root, directory: &Path) -> io::Result<()> {
 
 pub(super) fn eject(name: &str, flags: &UnitFlags, root: &Root) -> u8 {
     let paths = flags.paths();
-    let unit = match Unit::read(root, &paths, name, DROP_IN) {
-        Ok(unit) => unit,
-        Err(error) => return complain(&error, status::FAULT),
+    let (name, absence) = match Unit::read(root, &paths, name, DROP_IN) {
+        Ok(unit) => (unit.name, None),
+        Err(error) => match error.absent() {
+            // What we wrote may outlive what it was written for.
+            Some(name) => (name.to_owned(), Some(error)),
+            None => return complain(&error, status::FAULT),
+        },
     };
-    let below = paths.own.join(format!("{}.d", unit.name));
+    let below = paths.own.join(format!("{name}.d"));
     let path = below.join(DROP_IN);
     let removed = root.pinned(&below).and_then(|directory| {
         let real = directory.path.join(DROP_IN);
@@ -197,21 +218,20 @@ pub(super) fn eject(name: &str, flags: &UnitFlags, root: &Root) -> u8 {
     });
     match removed {
         Ok(true) => {
-            say_reload(flags, &unit.name);
+            say_reload(flags, absence.is_none().then_some(&name));
             answer(format!("{}\n", path.display()).as_bytes())
         }
         Ok(false) => complain(
             &format_args!("{}: not written by reuseport: it stays", path.display()),
             status::FAULT,
         ),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => complain(
-            &format_args!(
-                "{}: nothing to eject: there is no {}",
-                unit.name,
-                path.display()
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match absence {
+            Some(absence) => complain(&absence, status::FAULT),
+            None => complain(
+                &format_args!("{name}: nothing to eject: there is no {}", path.display()),
+                status::NO,
             ),
-            status::NO,
-        ),
+        },
         Err(error) => complain(&format_args!("{}: {error}", path.display()), status::FAULT),
     }
 }

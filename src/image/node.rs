@@ -21,6 +21,13 @@ pub(super) const LARGEST_PROGRAM: u64 = 1 << 30;
 /// 900,000 files. Layers with more are refused.
 const MOST_ENTRIES: u64 = 56 << 20;
 
+/// The most bytes of what an engine tells of paths: some 50,000 of them. Of what
+/// comes after that nothing is kept: it is asked for again where it is needed.
+const MOST_PATHS: u64 = 16 << 20;
+
+/// What a path takes in a map that grows beside its text and its link's, in bytes.
+const PATH: u64 = 256;
+
 /// What an entry takes in a map that grows, in bytes.
 const ENTRY: u64 = 64;
 
@@ -169,6 +176,7 @@ impl Node {
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     entries: Cell<u64>,
+    paths: Cell<u64>,
     content: Cell<u64>,
 }
 
@@ -192,6 +200,12 @@ impl Budget {
         let fits = take(&self.entries, target.len() as u64 + OVERHEAD, MOST_ENTRIES);
         let held = fits.then(|| Rc::new(Held::Link(target.into())));
         held.ok_or(TooMany)
+    }
+
+    /// Whether there is room for a path and what lies there, with so many bytes of
+    /// text.
+    pub fn path(&self, length: usize) -> bool {
+        take(&self.paths, length as u64 + PATH, MOST_PATHS)
     }
 
     /// What is kept of the file `entry` with the content `data`: what it says of
@@ -247,6 +261,8 @@ mod tests {
         assert!(budget.text(vec![0; 1 << 20]).is_some());
         assert!(budget.link(&vec![0; 55 << 20]).is_ok());
         assert_eq!(budget.link(&vec![0; 2 << 20]).err(), Some(TooMany));
+        assert!(budget.path(15 << 20));
+        assert!(!budget.path(1 << 20));
         let more = (0..900_000).take_while(|_| budget.entry().is_ok()).count();
         assert_eq!(more, ((1 << 20) - 72) / 64);
     }

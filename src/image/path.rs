@@ -10,13 +10,6 @@ pub(super) fn normal(path: &[u8]) -> Option<Vec<u8>> {
     (!parts.contains(&b"..".as_slice())).then(|| parts.join(&b'/'))
 }
 
-/// The components of `path` that are to be walked, the first one last.
-pub(super) fn parts(path: &[u8]) -> Vec<Vec<u8>> {
-    let parts = path.split(|&byte| byte == b'/').rev();
-    let walked = parts.filter(|part| !part.is_empty() && *part != b".");
-    walked.map(<[u8]>::to_vec).collect()
-}
-
 /// The folder of `path` and its name there.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {

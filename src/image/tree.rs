@@ -8,10 +8,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::{self, Read, Seek};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -19,16 +21,13 @@ use super::descriptor::Descriptor;
 use super::error::Error;
 use super::node::{Budget, Held, LARGEST_PROGRAM, Node, Scratch, What};
 use super::packing::unpack;
-use super::path::{join, normal, parts, split};
+use super::path::{join, normal, split};
 use super::store::Source;
 use super::tar::{self, Reader, Stream};
-use crate::program::{Files, Head, Status};
+use crate::program::{Files, Head, Status, Step, walk};
 
 /// The most bytes of a path: PATH_MAX, see limits.h(0p).
 const LONGEST_PATH: usize = 4096;
-
-/// The most links that a path may lead through, as in the kernel.
-const MOST_LINKS: usize = 40;
 
 /// A source that several own.
 pub type Shared = Rc<RefCell<Box<dyn Source>>>;
@@ -74,7 +73,7 @@ struct Layer {
 /// A path's place in the layers: what it is, and how it is written there.
 struct Found {
     node: Node,
-    path: Vec<u8>,
+    path: PathBuf,
     /// Which layer, counted from the top.
     layer: usize,
 }
@@ -290,50 +289,24 @@ impl Tree {
     }
 
     fn find(&self, path: &Path, deeper: bool) -> io::Result<Found> {
-        use std::os::unix::ffi::OsStrExt;
-
-        let mut rest: Vec<Vec<u8>> = parts(path.as_os_str().as_bytes());
-        let mut here: Vec<u8> = Vec::new();
-        let mut found = (Node::directory(), 0);
-        let mut links = 0;
-        while let Some(part) = rest.pop() {
-            if found.0.what != What::Directory {
-                return Err(io::ErrorKind::NotADirectory.into());
-            }
-            if part == b".." {
-                here = split(&here).0.to_vec();
-                continue;
-            }
-            let next = join(&here, &part);
-            let missing = || io::Error::from(io::ErrorKind::NotFound);
-            let (node, layer) = self.entry(&next, deeper).ok_or_else(missing)?;
-            if let Some(Held::Link(target)) = node.held.as_deref() {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(io::Error::from_raw_os_error(libc::ELOOP));
-                }
-                if target.starts_with(b"/") {
-                    here.clear();
-                }
-                rest.extend(parts(target));
-                found = (Node::directory(), 0);
-                continue;
-            }
-            here = next;
-            found = (node, layer);
-        }
-        Ok(Found {
-            node: found.0,
-            path: here,
-            layer: found.1,
-        })
+        let root = (Node::directory(), 0);
+        let (path, (node, layer)) = walk(path, root, |path| {
+            let found = self.entry(inside(path), deeper);
+            let found = found.ok_or(io::ErrorKind::NotFound)?;
+            Ok(match found.0.held.as_deref() {
+                Some(Held::Link(target)) => Step::Link(OsStr::from_bytes(target).into()),
+                _ if found.0.what == What::Directory => Step::Directory(found),
+                _ => Step::Other(found),
+            })
+        })?;
+        Ok(Found { node, path, layer })
     }
 
     /// A copy of a file whose content was not kept: its layer is read again.
     fn extract(&self, found: &Found) -> Result<File, Error> {
         let descriptor = &self.layers[self.layers.len() - 1 - found.layer];
         let mut copy = None;
-        let mut wanted = found.path.clone();
+        let mut wanted = inside(&found.path).to_vec();
         // A second name leads to the first, which may come before it.
         for _ in 0..2 {
             self.scan(descriptor, |entry, data| {
@@ -359,6 +332,12 @@ impl Tree {
         file.rewind().map_err(other)?;
         Ok(file)
     }
+}
+
+/// `path`, which starts at the root, as it stands in layers.
+fn inside(path: &Path) -> &[u8] {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.strip_prefix(b"/").unwrap_or(bytes)
 }
 
 fn other(source: io::Error) -> Error {
@@ -397,11 +376,7 @@ impl Files for Tree {
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        use std::ffi::OsString;
-        use std::os::unix::ffi::OsStringExt;
-
-        let found = self.find(path, true)?;
-        Ok(Path::new("/").join(OsString::from_vec(found.path)))
+        self.find(path, true).map(|found| found.path)
     }
 
     fn has_capabilities(&self, path: &Path) -> io::Result<bool> {

@@ -11,6 +11,7 @@ mod libraries;
 mod lookup;
 mod root;
 pub mod script;
+mod walk;
 pub mod wrapper;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ pub use libraries::Libc;
 pub use lookup::{Lookup, NotFound};
 pub use root::{Pinned, Root};
 pub use script::Interpreter;
+pub use walk::{Step, walk};
 
 /// Reads as many bytes as there are at `offset`, and as `buffer` takes.
 fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -7,12 +7,13 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, StatVfsMountFlags, openat, openat2};
 use rustix::io::Errno;
 
 use super::files::{FileCapabilities, Files, Head, Status};
+use super::walk::{MOST_LINKS, names};
 use crate::mount;
 
 /// A file system that programs are looked for in.
@@ -29,9 +30,6 @@ enum Place {
     },
     Files(Box<dyn Files>),
 }
-
-/// The most links that a path may lead through, as in the kernel.
-const MOST_LINKS: usize = 40;
 
 /// How often a resolution that a rename disturbed is tried again.
 const TRIES: usize = 16;
@@ -254,11 +252,11 @@ fn open_by_steps(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<Owne
     let root = openat(root, ".", step | OFlags::DIRECTORY, Mode::empty())?;
     // The directories passed, so that `..` need not ask the file system.
     let mut passed: Vec<OwnedFd> = Vec::new();
-    let mut rest = components(path);
+    let mut rest = names(path);
     let mut links = 0;
     while let Some(name) = rest.pop() {
         let here = passed.last().unwrap_or(&root);
-        if name == Path::new("..") {
+        if name == ".." {
             passed.pop();
             continue;
         }
@@ -274,7 +272,7 @@ fn open_by_steps(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<Owne
             if target.is_absolute() {
                 passed.clear();
             }
-            rest.extend(components(&target));
+            rest.extend(names(&target));
         } else if rest.is_empty() && !flags.contains(OFlags::PATH) {
             return Ok(openat(
                 here,
@@ -290,16 +288,6 @@ fn open_by_steps(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<Owne
         Some(last) => Ok(last),
         None => Ok(root),
     }
-}
-
-/// The components of `path` that are to be walked, the first one last.
-fn components(path: &Path) -> Vec<PathBuf> {
-    let walked = path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(PathBuf::from(name)),
-        Component::ParentDir => Some(PathBuf::from("..")),
-        _ => None,
-    });
-    walked.collect::<Vec<_>>().into_iter().rev().collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,11 @@
-//! The command lines of `ExecStart=`, see systemd.service(5), "Command lines", and
-//! who runs them.
+//! The command lines of `ExecStart=`, see systemd.service(5), "Command lines".
 
 use std::ffi::OsString;
-use std::io::Read;
-use std::path::Path;
 
 use super::environment::Environment;
 use super::load::{Setting, Unit};
 use super::specifier::{Unknown, expand};
 use super::{Error, syntax};
-use crate::program::{Credentials, Root};
 
 /// A command line of a unit.
 #[derive(Debug)]
@@ -21,7 +17,7 @@ pub(super) struct Command<'a> {
     /// The specifier or variable that its arguments depend on.
     pub(super) unknown_argument: Option<Unknown>,
     /// Whether it starts with all rights, whatever `User=` says.
-    is_privileged: bool,
+    pub(super) is_privileged: bool,
     /// Whether it starts outside the sandbox, too.
     pub(super) is_unconfined: bool,
 }
@@ -106,44 +102,6 @@ impl<'a> Command<'a> {
             is_unconfined: prefix.contains('+'),
         })
     }
-
-    /// Who runs it. A user that cannot be looked up is one without rights.
-    pub(super) fn credentials(&self, unit: &Unit, root: &Root) -> Credentials {
-        const NOBODY: u32 = 65534;
-        let setting = |key: &str| unit.text(key).and_then(Result::ok);
-        let own = Credentials::of_this_process();
-        let is_dynamic = unit.is_yes("DynamicUser");
-        let (user, group) = match setting("User") {
-            _ if self.is_privileged => (0, 0),
-            _ if unit.is_user => (own.user, own.group),
-            Some(name) => look_up(root, "/etc/passwd", &name).unwrap_or((NOBODY, NOBODY)),
-            None if unit.value("User").is_some() || is_dynamic => (NOBODY, NOBODY),
-            None => (0, 0),
-        };
-        let other = setting("Group").filter(|_| !self.is_privileged);
-        let other = other.and_then(|name| look_up(root, "/etc/group", &name));
-        Credentials {
-            user,
-            group: other.map_or(group, |(id, _)| id),
-            no_new_privileges: unit.is_yes("NoNewPrivileges") || is_dynamic,
-        }
-    }
-}
-
-/// The numbers in the line of `name` of `/etc/passwd` or `/etc/group`.
-fn look_up(root: &Root, file: &str, name: &str) -> Option<(u32, u32)> {
-    if let Ok(id) = name.parse() {
-        return Some((id, id));
-    }
-    let mut text = String::new();
-    let file = root.open(Path::new(file)).ok()?;
-    file.take(16 << 20).read_to_string(&mut text).ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.split(':').next() == Some(name))?;
-    let mut ids = line.split(':').skip(2).map(str::parse);
-    let user = ids.next()?.ok()?;
-    Some((user, ids.next().and_then(Result::ok).unwrap_or(user)))
 }
 
 /// Replaces `$NAME`, which may become several words, and `${NAME}` within one.
@@ -160,7 +118,7 @@ fn substitute(environment: &Environment, word: &str) -> Result<Vec<String>, Unkn
     if let Some(name) = word.strip_prefix('$')
         && !name.starts_with(['{', '$'])
     {
-        return Ok(value(name)?.split_whitespace().map(str::to_owned).collect());
+        return Ok(syntax::value_words(value(name)?));
     }
     let mut text = String::new();
     let mut rest = word;
@@ -202,6 +160,9 @@ mod tests {
     fn each_command_counts() {
         let lines = "ExecStart=/old\nExecStart=\nExecStart=-@/bin/a b c ; +/bin/d \\; \\\n e\n\
                      Environment=\"X=1 2\"\nExecStart=:/bin/f $X\nExecStart=/bin/g $X ${X}y $$Z $N";
+        let quoted = "Environment=\"T='two two' too\"\nExecStart=/bin/h $T ${T}";
+        let words: Vec<_> = parsed(quoted).into_iter().map(|one| one.0).collect();
+        assert_eq!(words, ["/bin/h|two two|too|'two two' too"]);
         let words: Vec<_> = parsed(lines).into_iter().map(|one| one.0).collect();
         let expected = ["/bin/a|c", "/bin/d|;|e", "/bin/f|$X", "/bin/g|1|2|1 2y|$Z"];
         assert_eq!(words, expected);
@@ -220,5 +181,8 @@ mod tests {
             parsed("PassEnvironment=A\nExecStart=/b ${A}")[0].2,
             of("$A")
         );
+        let home = "ExecStart=/bin/env ${HOME}/a";
+        assert_eq!(parsed(home)[0].2, of("$HOME"));
+        assert_eq!(parsed(&format!("Environment=HOME=/h\n{home}"))[0].2, None);
     }
 }

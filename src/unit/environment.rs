@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::Unit;
 use super::load::{Setting, entries};
 use super::specifier::expand;
@@ -18,7 +20,29 @@ pub struct Environment {
     variables: HashMap<String, String>,
     /// Those of `PassEnvironment=`, whose values the running manager alone knows.
     passed: HashSet<String>,
+    /// Whether all of the manager's are passed on, as a user's manager does.
+    is_inherited: bool,
 }
+
+/// What a manager sets by itself, see systemd.exec(5), "Environment Variables in
+/// Spawned Processes".
+const GIVEN: [&str; 15] = [
+    "CACHE_DIRECTORY",
+    "CONFIGURATION_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+    "HOME",
+    "INVOCATION_ID",
+    "LANG",
+    "LOGNAME",
+    "LOGS_DIRECTORY",
+    "NOTIFY_SOCKET",
+    "PATH",
+    "RUNTIME_DIRECTORY",
+    "SHELL",
+    "STATE_DIRECTORY",
+    "USER",
+    "XDG_RUNTIME_DIR",
+];
 
 impl Environment {
     /// That of `unit`.
@@ -27,6 +51,7 @@ impl Environment {
         let mut this = Self {
             variables: HashMap::new(),
             passed: passed.map(|(name, _)| name).collect(),
+            is_inherited: unit.is_user,
         };
         for setting in unit.list("Environment") {
             for word in words(&setting.line.value).unwrap_or_default() {
@@ -45,7 +70,8 @@ impl Environment {
 
     /// Whether the running manager alone knows the value of `name`.
     pub(super) fn is_passed(&self, name: &str) -> bool {
-        self.passed.contains(name) && !self.variables.contains_key(name)
+        let is_passed = self.is_inherited || self.passed.contains(name) || GIVEN.contains(&name);
+        is_passed && !self.variables.contains_key(name)
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -84,8 +110,24 @@ pub(super) struct Assignment {
     pub(super) value: String,
 }
 
-/// More than any such file.
+/// How much of such a file is read. What is longer is not known.
 const LARGEST: u64 = 1 << 20;
+
+/// How many paths of a pattern are followed.
+const MOST: usize = 1000;
+
+/// Reads the file at `path`.
+///
+/// # Errors
+/// It cannot be read, or is too large.
+pub(super) fn read(root: &Root, path: &Path) -> io::Result<Vec<Assignment>> {
+    let mut text = Vec::new();
+    root.open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(io::Error::from(Errno::FBIG));
+    }
+    Ok(assignments(&String::from_utf8_lossy(&text)))
+}
 
 /// The files of `unit`, in order; those that are not there are left out.
 pub(super) fn files<'a>(unit: &'a Unit, root: &Root) -> Vec<EnvironmentFile<'a>> {
@@ -95,29 +137,34 @@ pub(super) fn files<'a>(unit: &'a Unit, root: &Root) -> Vec<EnvironmentFile<'a>>
             // Judged as a setting that cannot be followed.
             continue;
         };
-        for path in matching(root, Path::new(&pattern)) {
-            let mut text = Vec::new();
-            let file = root.open(&path).map(|file| file.take(LARGEST));
-            let (assignments, error) = match file.and_then(|mut file| file.read_to_end(&mut text)) {
-                Ok(_) => (assignments(&String::from_utf8_lossy(&text)), None),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => (Vec::new(), Some(error)),
-            };
+        let mut add = |path, assignments, error| {
             files.push(EnvironmentFile {
                 setting,
                 path,
                 assignments,
                 error,
             });
+        };
+        let (paths, are_all) = matching(root, Path::new(&pattern));
+        for path in paths {
+            match read(root, &path) {
+                Ok(assignments) => add(path, assignments, None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => add(path, Vec::new(), Some(error)),
+            }
+        }
+        if !are_all {
+            let error = io::Error::other(format!("it matches more than {MOST} paths"));
+            add(pattern.into(), Vec::new(), Some(error));
         }
     }
     files
 }
 
 /// The paths that `pattern` matches, as in glob(7), sorted; a plain path is itself.
-fn matching(root: &Root, pattern: &Path) -> Vec<PathBuf> {
-    /// More is no list of settings.
-    const MOST: usize = 1000;
+/// `false` where there are more.
+fn matching(root: &Root, pattern: &Path) -> (Vec<PathBuf>, bool) {
+    let mut are_all = true;
     let mut found = vec![PathBuf::new()];
     for component in pattern.components() {
         let text = component.as_os_str().to_string_lossy();
@@ -132,7 +179,7 @@ fn matching(root: &Root, pattern: &Path) -> Vec<PathBuf> {
         let mut values = Values::default();
         values.set_first(Variable::Program, pattern.as_bytes());
         let Ok(Some(globs)) = Globs::of(&values) else {
-            return Vec::new();
+            return (Vec::new(), true);
         };
         let mut next = Vec::new();
         for directory in &found {
@@ -145,10 +192,11 @@ fn matching(root: &Root, pattern: &Path) -> Vec<PathBuf> {
             }
         }
         next.sort();
+        are_all &= next.len() <= MOST;
         next.truncate(MOST);
         found = next;
     }
-    found
+    (found, are_all)
 }
 
 /// The assignments of an environment file: one a line, comments after `#` or `;`,
@@ -265,9 +313,36 @@ mod tests {
             std::fs::write(directory.path().join(name), "").expect("written");
         }
         let root = Root::new(directory.path()).expect("a root");
-        let found = matching(&root, Path::new("/*.env"));
+        let matching = |pattern: &str| matching(&root, Path::new(pattern)).0;
+        let found = matching("/*.env");
         assert_eq!(found, [Path::new("/a.env"), Path::new("/b.env")]);
-        assert_eq!(matching(&root, Path::new("/x")), [Path::new("/x")]);
-        assert!(matching(&root, Path::new("/[")).is_empty());
+        assert_eq!(matching("/x"), [Path::new("/x")]);
+        assert!(matching("/[").is_empty());
+    }
+
+    #[test]
+    fn what_is_not_read_to_its_end_is_said() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |path: &str| directory.path().join(path);
+        let root = Root::new(directory.path()).expect("a root");
+        let found = |setting: &str| {
+            let unit = Unit::with("a.service", setting);
+            let files = files(&unit, &root);
+            let last = files.last().map(|one| one.error.as_ref());
+            let error = last.flatten().map(ToString::to_string);
+            (files.len(), error.unwrap_or_default())
+        };
+        let length = usize::try_from(LARGEST).expect("a length");
+        std::fs::write(at("full"), "\n".repeat(length)).expect("written");
+        assert_eq!(found("EnvironmentFile=/full"), (1, String::new()));
+        std::fs::write(at("long"), "\n".repeat(length + 1)).expect("written");
+        let (_, error) = found("EnvironmentFile=/long");
+        assert!(error.starts_with("File too large"), "{error}");
+        for number in 0..=MOST {
+            std::fs::write(at(&format!("{number}.env")), "").expect("written");
+        }
+        let (count, error) = found("EnvironmentFile=/*.env");
+        assert_eq!(count, MOST + 1);
+        assert_eq!(error, "it matches more than 1000 paths");
     }
 }

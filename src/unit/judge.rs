@@ -3,7 +3,7 @@
 //! shim.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::command::{self, Command};
@@ -11,9 +11,10 @@ use super::environment::{Environment, files};
 use super::load::{Setting, Unit};
 use super::sandbox::{self, NAME_INSTANCE};
 use super::specifier::expand;
+use super::user::User;
 use super::variables::keep_variables;
 use crate::finding::{Finding, Severity, Verdict as Answer};
-use crate::program::{Judge, Judgement, Lookup, Root, Shims};
+use crate::program::{Credentials, Judge, Judgement, Lookup, Root, Shims};
 
 /// What is found of a unit.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ pub struct Verdict {
     pub commands: Vec<Judgement>,
     /// What is found of the settings.
     pub findings: Vec<Finding>,
+    /// The shim that the programs will find, as a path of the system; `None` where
+    /// they find none.
+    pub shim: Option<PathBuf>,
 }
 
 /// The directories in which systemd looks for a program with no slash.
@@ -35,19 +39,35 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
     let files = files(unit, root);
     let environment = Environment::of(unit).effective(unit, &files);
     let commands = command::commands(unit, &environment)?;
-    let mut findings = Vec::new();
-    if !commands.iter().all(|one| one.is_unconfined) {
-        findings.extend(sandbox::judge(unit, root, shim));
-    }
-    keep_variables(unit, shim, &files, &mut findings);
+    let own = UnitRoot::of(unit, root);
+    let is_confined = !commands.iter().all(|one| one.is_unconfined);
+    let (mut findings, way) = sandbox::judge(unit, root, &own, shim, is_confined);
+    keep_variables(unit, root, shim, &files, &mut findings);
     note_sockets(unit, root, &mut findings);
     let mut judgements = Vec::new();
     for one in commands {
-        let (judgement, more) = judge_command(unit, root, &environment, &one, shims);
-        judgements.extend(judgement);
-        let who = one.credentials(unit, root);
-        let more = more.into_iter().chain(sandbox::judge_user(who, root, shim));
-        for finding in more {
+        let user = User::of(unit, root, one.is_privileged);
+        let inner = match &own {
+            UnitRoot::None => Ok(root),
+            UnitRoot::Directory(_, inner) => Ok(inner),
+            UnitRoot::Unknown(finding) => Err(finding.clone()),
+        };
+        let more = match inner {
+            Ok(inner) => {
+                let who = user.credentials;
+                let (judgement, mut more) =
+                    judge_command(unit, inner, who, &environment, &one, shims);
+                let first = judgement.iter().flat_map(|one| &one.chain.links).next();
+                let judge = |path: &PathBuf| way.judge_file_system(unit, inner, path);
+                more.extend(first.and_then(|(path, _)| judge(path)));
+                judgements.extend(judgement);
+                more
+            }
+            // Without the shim it fails anyway.
+            Err(_) if findings.iter().any(|one| one.code == "unit-root") => Vec::new(),
+            Err(finding) => vec![finding],
+        };
+        for finding in more.into_iter().chain(way.judge(&user)) {
             if !findings.contains(&finding) {
                 findings.push(finding);
             }
@@ -59,13 +79,64 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
     Ok(Verdict {
         commands: judgements,
         findings,
+        shim: way.shim,
     })
 }
 
-/// Judges one command; none where its program is not known.
+/// The root that a unit's programs see, see systemd.exec(5), "Paths".
+#[derive(Debug)]
+pub(super) enum UnitRoot {
+    /// The system's.
+    None,
+    /// A directory of it.
+    Directory(PathBuf, Root),
+    /// What cannot be looked into.
+    Unknown(Finding),
+}
+
+impl UnitRoot {
+    fn of(unit: &Unit, root: &Root) -> Self {
+        let unknown = |severity, setting, what: &str, hint| {
+            let mut finding = error("unit-root", setting, what, hint);
+            finding.severity = severity;
+            Self::Unknown(finding)
+        };
+        let look = "check the program in it by itself";
+        for key in ["RootImage", "RootMStack"] {
+            if let Some(setting) = unit.value(key) {
+                let what = "is not looked into, and holds what is started";
+                return unknown(Severity::Warning, setting, what, look);
+            }
+        }
+        let Some(setting) = unit.value("RootDirectory") else {
+            return Self::None;
+        };
+        let path = match expand(unit, &setting.line.value) {
+            Ok(path) if path == "/" => return Self::None,
+            Ok(path) => PathBuf::from(path),
+            Err(it) => {
+                let what = format!("depends on {}: what is started is not known", it.0);
+                return unknown(Severity::Warning, setting, &what, NAME_INSTANCE);
+            }
+        };
+        let inner = root
+            .pinned(&path)
+            .and_then(|pinned| Root::new(&pinned.path));
+        match inner {
+            Ok(inner) => Self::Directory(path, inner),
+            Err(why) => {
+                let what = format!("cannot be looked into: {why}");
+                unknown(Severity::Error, setting, &what, "make that directory")
+            }
+        }
+    }
+}
+
+/// Judges one command, which `who` runs; none where its program is not known.
 fn judge_command(
     unit: &Unit,
     root: &Root,
+    who: Credentials,
     environment: &Environment,
     command: &Command<'_>,
     shims: Shims<'_>,
@@ -80,25 +151,6 @@ fn judge_command(
         return (None, vec![warning(&what)]);
     }
     let mut findings = Vec::new();
-    let own;
-    let root = match unit.value("RootDirectory") {
-        Some(setting) if setting.line.value != "/" => {
-            let Ok(path) = expand(unit, &setting.line.value) else {
-                let what = "depends on a specifier: what is started is not known";
-                return (None, vec![warning(what)]);
-            };
-            own = root
-                .pinned(Path::new(&path))
-                .and_then(|pinned| Root::new(&pinned.path));
-            if let Err(why) = &own {
-                let what = format!("cannot be looked into: {why}");
-                let hint = "make that directory";
-                findings.push(error("unit-root", setting, &what, hint));
-            }
-            own.as_ref().unwrap_or(root)
-        }
-        _ => root,
-    };
     let directory = unit.text("WorkingDirectory").and_then(Result::ok);
     let directory = directory.map_or("/".into(), |one| one.trim_start_matches('-').to_owned());
     let search = unit.words("ExecSearchPath");
@@ -123,7 +175,6 @@ fn judge_command(
         lookup.path = path.or(lookup.path);
     }
     let variable = |name: &str| environment.get(name).map(AsRef::as_ref);
-    let who = command.credentials(unit, root);
     let mut judgement = Judge::new(lookup, who, variable).judge(&words, shims);
     if let Some(unknown) = &command.unknown_argument
         && judgement.chain.links.len() > 1
@@ -178,212 +229,4 @@ fn note_sockets(unit: &Unit, root: &Root, findings: &mut Vec<Finding>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{DROP_IN, Paths};
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    /// A system with the unit `name`, which has these lines in `[Service]`.
-    fn system(name: &str, lines: &str) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().expect("a directory");
-        for (path, text) in [
-            (
-                format!("etc/systemd/system/{name}"),
-                format!("[Service]\n{lines}\n"),
-            ),
-            ("etc/passwd".into(), "web:x:33:33::/:\n".into()),
-            ("etc/default/plain".into(), "A=1\n".into()),
-            ("etc/default/rules".into(), "LIBREUSEPORT_PORT=81\n".into()),
-            (
-                "etc/default/jemalloc".into(),
-                "\nLD_PRELOAD='/x.so'\n".into(),
-            ),
-            (
-                "etc/default/ours".into(),
-                format!("LD_PRELOAD=/x.so:{SHIM}\n"),
-            ),
-            (
-                "srv/root/opt/reuseport/libreuseport.so".into(),
-                String::new(),
-            ),
-            ("opt/reuseport/libreuseport.so".into(), String::new()),
-            ("usr/libexec/tool".into(), "#!/none\n".into()),
-        ] {
-            let path = directory.path().join(path);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-            fs::write(&path, text).expect("written");
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
-        }
-        symlink("opt", directory.path().join("link")).expect("a link");
-        directory
-    }
-
-    const SHIM: &str = "/opt/reuseport/libreuseport.so";
-
-    fn verdict(directory: &Path, name: &str) -> Verdict {
-        let root = Root::new(directory).expect("a root");
-        let unit = Unit::read(&root, &Paths::system(), name, DROP_IN).expect("a unit");
-        judge(&unit, &root, Path::new(SHIM), &|_| true).expect("a verdict")
-    }
-
-    /// The codes of what is found of a unit with these lines in `[Service]`.
-    fn codes(lines: &str) -> Vec<&'static str> {
-        let directory = system("a.service", &format!("ExecStart=/bin/server\n{lines}"));
-        let verdict = verdict(directory.path(), "a");
-        verdict.findings.iter().map(|one| one.code).collect()
-    }
-
-    #[test]
-    fn what_hides_the_shim_is_found() {
-        for (lines, code) in [
-            ("RootImage=/srv/image", "unit-root"),
-            ("RootDirectory=/etc", "unit-root"),
-            ("InaccessiblePaths=-/opt", "shim-hidden"),
-            (
-                "InaccessiblePaths=/opt\nBindPaths=/opt/reuseport",
-                "shim-hidden",
-            ),
-            ("InaccessibleDirectories=/link", "shim-hidden"),
-            ("TemporaryFileSystem=/opt:ro", "shim-hidden"),
-            (
-                "TemporaryFileSystem=/opt/reuseport\nBindPaths=/opt",
-                "shim-hidden",
-            ),
-            ("MountImages=/srv/image:/opt", "shim-hidden"),
-            ("NoExecPaths=/\nExecPaths=/bin /usr", "shim-noexec"),
-            ("NoExecPaths=/link/reuseport\nExecPaths=/opt", "shim-noexec"),
-            ("UnsetEnvironment=A LD_PRELOAD", "scrubbed-environment"),
-            ("BindReadOnlyPaths=/srv/empty:/opt", "shim-hidden"),
-            ("SystemCallFilter=bind listen", "syscall-filter"),
-            (
-                "SystemCallFilter=~@clock setsockopt:EPERM",
-                "syscall-filter",
-            ),
-            (
-                "SystemCallFilter=@system-service\nSystemCallFilter=~getsockopt",
-                "syscall-filter",
-            ),
-            ("AppArmorProfile=-web", "confined"),
-            ("SELinuxContext=system_u:system_r:web_t:s0", "confined"),
-        ] {
-            assert_eq!(codes(lines), [code], "{lines}");
-        }
-    }
-
-    #[test]
-    fn what_does_not_hide_it_is_not() {
-        for lines in [
-            "RootDirectory=/srv/root",
-            "RootDirectory=/etc\nBindReadOnlyPaths=/opt/reuseport",
-            "InaccessiblePaths=/opt/other\nProtectHome=yes\nPrivateTmp=yes\nPrivateUsers=yes",
-            "TemporaryFileSystem=/opt\nTemporaryFileSystem=",
-            "TemporaryFileSystem=/opt\nBindReadOnlyPaths=/opt/reuseport",
-            "NoExecPaths=/\nExecPaths=/opt/reuseport",
-            "ExecPaths=/bin\nProtectSystem=strict\nMemoryDenyWriteExecute=yes",
-            "UnsetEnvironment=LD_PRELOAD\nUnsetEnvironment=",
-            "UnsetEnvironment=LD_PRELOAD=/x.so",
-            "SystemCallFilter=@system-service\nSystemCallFilter=~@privileged",
-            "SystemCallFilter=~@clock @mount",
-            "AppArmorProfile=unconfined",
-            "ExecStart=\nExecStart=+/bin/server\nInaccessiblePaths=/opt",
-            "User=web\nDynamicUser=yes\nAmbientCapabilities=CAP_NET_BIND_SERVICE",
-        ] {
-            assert_eq!(codes(lines), [""; 0], "{lines}");
-        }
-    }
-
-    #[test]
-    fn the_home_and_temporary_directories_hide_what_lies_there() {
-        let directory = system(
-            "a.service",
-            "ExecStart=/bin/a\nProtectHome=tmpfs\nPrivateTmp=yes",
-        );
-        let root = Root::new(directory.path()).expect("a root");
-        let unit = Unit::read(&root, &Paths::system(), "a", DROP_IN).expect("a unit");
-        for shim in [
-            "/home/me/libreuseport.so",
-            "/root/x/libreuseport.so",
-            "/tmp/libreuseport.so",
-        ] {
-            let verdict = judge(&unit, &root, Path::new(shim), &|_| true).expect("a verdict");
-            assert_eq!(verdict.findings[0].code, "shim-hidden", "{shim}");
-        }
-    }
-
-    #[test]
-    fn files_with_variables_win_over_ours() {
-        for (lines, expected) in [
-            ("EnvironmentFile=/etc/default/plain", &[][..]),
-            ("EnvironmentFile=-/etc/default/none", &[]),
-            ("EnvironmentFile=/etc/default/ours", &[]),
-            (
-                "EnvironmentFile=/etc/default/jemalloc",
-                &["preload-overridden"],
-            ),
-            ("EnvironmentFile=-/etc/default/r*", &["rule-overridden"]),
-            (
-                "EnvironmentFile=/etc/default/[jr]*",
-                &["preload-overridden", "rule-overridden"],
-            ),
-            ("EnvironmentFile=/etc/default/rules\nEnvironmentFile=", &[]),
-            ("EnvironmentFile=/etc/%H", &["unknown-specifier"]),
-            ("UnsetEnvironment=LIBREUSEPORT_PORT", &["rule-overridden"]),
-            ("PassEnvironment=A LD_PRELOAD", &["preload-already-set"]),
-        ] {
-            assert_eq!(codes(lines), expected, "{lines}");
-        }
-    }
-
-    #[test]
-    fn drop_ins_that_come_later_win_over_ours() {
-        for (line, expected) in [
-            ("Environment=LD_PRELOAD=/x.so", &["preload-overridden"][..]),
-            ("Environment=", &["preload-overridden"]),
-            ("Environment=LIBREUSEPORT_PORT=1", &["rule-overridden"]),
-            ("Environment=A=b", &[]),
-        ] {
-            let directory = system("a.service", "ExecStart=/bin/server");
-            let path = directory
-                .path()
-                .join("etc/systemd/system/service.d/60-x.conf");
-            fs::create_dir(path.parent().expect("a parent")).expect("made");
-            fs::write(path, format!("[Service]\n{line}\n")).expect("written");
-            let codes = verdict(directory.path(), "a").findings.into_iter();
-            let codes: Vec<_> = codes.map(|one| one.code).collect();
-            assert_eq!(codes, expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn a_user_who_cannot_read_the_shim_is_found() {
-        for user in ["User=web", "DynamicUser=yes", "User=1000"] {
-            let directory = system("a.service", &format!("ExecStart=/bin/a\n{user}"));
-            let closed = directory.path().join("opt/reuseport");
-            fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).expect("a mode");
-            let verdict = verdict(directory.path(), "a");
-            assert_eq!(verdict.findings[0].code, "shim-unreadable", "{user}");
-        }
-    }
-
-    #[test]
-    fn a_template_whose_program_depends_on_its_instance_is_uncertain() {
-        let directory = system("a@.service", "ExecStart=/usr/libexec/%i");
-        let of_template = verdict(directory.path(), "a@");
-        assert!(of_template.commands.is_empty());
-        assert_eq!(of_template.findings[0].code, "unknown-specifier");
-        assert_eq!(of_template.findings[0].severity, Severity::Warning);
-        let of_instance = verdict(directory.path(), "a@tool");
-        let code = of_instance.commands[0].findings[0].code;
-        assert_eq!(code, "missing-interpreter");
-    }
-
-    #[test]
-    fn programs_are_looked_for_where_the_unit_says() {
-        let lines = "ExecSearchPath=/usr/libexec\nExecStart=tool";
-        let directory = system("a.service", lines);
-        let verdict = verdict(directory.path(), "a");
-        let (path, _) = &verdict.commands[0].chain.links[0];
-        assert_eq!(path, Path::new("/usr/libexec/tool"));
-    }
-}
+mod tests;

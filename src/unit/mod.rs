@@ -10,7 +10,9 @@ mod names;
 mod sandbox;
 mod specifier;
 mod syntax;
+mod user;
 mod variables;
+mod way;
 
 use std::io;
 use std::path::PathBuf;
@@ -45,6 +47,16 @@ pub enum Error {
         value: String,
         what: &'static str,
     },
+}
+
+impl Error {
+    /// The name of the unit that is not there, or is masked.
+    pub fn absent(&self) -> Option<&str> {
+        match self {
+            Self::NotFound { name, .. } | Self::Masked { name } => Some(name),
+            _ => None,
+        }
+    }
 }
 
 fn suggestion(names: &[String]) -> String {

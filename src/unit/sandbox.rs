@@ -4,31 +4,41 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::judge::error;
+use super::judge::{UnitRoot, error};
 use super::load::{Setting, Unit};
 use super::specifier::expand;
 use super::syntax::is_yes;
+use super::way::Way;
 use crate::finding::{Finding, Severity};
-use crate::program::{Credentials, Root};
+use crate::program::Root;
 
 /// Where the shim is, and what is found of it.
 #[derive(Debug)]
 pub(super) struct Sandbox<'a> {
     unit: &'a Unit,
+    /// The root that systemd sees, from which it mounts.
     root: &'a Root,
+    /// The one that the program sees, and where it lies; `None` where that is not
+    /// looked into.
+    inner: Option<(&'a Path, &'a Root)>,
     shim: &'a Path,
     /// The shim's path with links resolved.
     real: PathBuf,
+    is_confined: bool,
     findings: Vec<Finding>,
+    way: Way,
 }
 
-/// What the namespace has at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cover {
-    /// Something in which the shim is not.
-    Other,
-    /// A directory that holds the shim.
-    Shim,
+/// What the namespace has in the place of a directory above the shim.
+#[derive(Debug)]
+struct Cover<'a> {
+    /// How many components lead there.
+    depth: usize,
+    /// What is mounted, and the shim in it; `None` where it is not there.
+    shim: Option<(PathBuf, PathBuf)>,
+    setting: &'a Setting,
+    /// What that does, where it does not hold the shim.
+    what: String,
 }
 
 /// What `ProtectHome=` covers.
@@ -39,53 +49,39 @@ const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
 const ELSEWHERE: &str = "install the shim elsewhere, and name it with --shim-path";
 
-/// What keeps the shim at `shim` from being seen or mapped.
-pub(super) fn judge(unit: &Unit, root: &Root, shim: &Path) -> Vec<Finding> {
-    let real = root.canonical(shim).unwrap_or_else(|_| shim.to_owned());
+/// What keeps the shim at `shim` from being seen or mapped, and the way to it,
+/// empty where it is not seen. Where the unit is not confined, because of the prefix
+/// `+`, mounts and roots alone count.
+pub(super) fn judge(
+    unit: &Unit,
+    root: &Root,
+    own: &UnitRoot,
+    shim: &Path,
+    is_confined: bool,
+) -> (Vec<Finding>, Way) {
+    let inner = match own {
+        UnitRoot::None => Some((Path::new("/"), root)),
+        UnitRoot::Directory(path, root) => Some((path.as_path(), root)),
+        UnitRoot::Unknown(..) => None,
+    };
+    let real = inner.and_then(|(_, root)| root.canonical(shim).ok());
     let mut sandbox = Sandbox {
         unit,
         root,
+        inner,
         shim,
-        real,
+        real: real.unwrap_or_else(|| shim.to_owned()),
+        is_confined,
         findings: Vec::new(),
+        way: Way::default(),
     };
-    sandbox.see_mounts();
-    sandbox.see_exec();
-    sandbox.see_policies();
-    sandbox.see_system_calls();
-    sandbox.findings
-}
-
-/// What keeps `who` from reading the shim.
-pub(super) fn judge_user(who: Credentials, root: &Root, shim: &Path) -> Option<Finding> {
-    if who.user == 0 {
-        return None;
+    sandbox.see_mounts(own);
+    if is_confined {
+        sandbox.see_exec();
+        sandbox.see_policies();
+        sandbox.see_system_calls();
     }
-    for path in shim.ancestors() {
-        let status = root.status(path).ok()?;
-        let shift = if status.user == who.user {
-            6
-        } else if status.group == who.group {
-            3
-        } else {
-            0
-        };
-        let (needed, what, mode) = if path == shim {
-            (4, "read", "a+r")
-        } else {
-            (1, "entered", "a+x")
-        };
-        if status.mode >> shift & needed == 0 {
-            let path = path.display();
-            let message = format!(
-                "{path} cannot be {what} by the user {} who runs it",
-                who.user
-            );
-            let finding = Finding::new(Severity::Error, "shim-unreadable", message);
-            return Some(finding.hint(format!("chmod {mode} {path}")));
-        }
-    }
-    None
+    (sandbox.findings, sandbox.way)
 }
 
 /// Whether AppArmor has a profile for the program at `path`, by the name that
@@ -134,24 +130,39 @@ impl<'a> Sandbox<'a> {
         self.findings.push(finding);
     }
 
-    /// How many components of `path` lead to the shim, where it lies there.
-    fn depth(&self, path: &Path) -> Option<usize> {
-        let real = self.root.canonical(path);
-        let covers =
-            self.shim.starts_with(path) || real.is_ok_and(|real| self.real.starts_with(real));
-        covers.then(|| path.components().count())
+    /// Where the shim lies below `path`, a path that the program sees, if it does.
+    fn below(&self, path: &Path) -> Option<PathBuf> {
+        let plain = self.shim.strip_prefix(path).ok();
+        let real = || {
+            let real = self.inner?.1.canonical(path).ok()?;
+            self.real.strip_prefix(real).ok().map(Path::to_owned)
+        };
+        plain.map(Path::to_owned).or_else(real)
     }
 
-    /// The paths that the setting `key` lists, each with its setting. What depends
-    /// on a specifier that is not known is noted.
+    /// How many components of `path` lead to the shim, where it lies there.
+    fn depth(&self, path: &Path) -> Option<usize> {
+        self.below(path).map(|_| path.components().count())
+    }
+
+    /// The paths that the setting `key` lists, as the program sees them, each with
+    /// its setting. What depends on a specifier that is not known is noted.
     fn paths(&mut self, key: &str) -> Vec<(PathBuf, &'a Setting)> {
         let mut paths = Vec::new();
         for (word, setting) in self.unit.words(key) {
             match expand(self.unit, &word) {
                 Ok(word) => {
-                    let path = word.trim_start_matches(['-', '+']);
-                    let path = path.split(':').next().unwrap_or_default();
-                    paths.push((PathBuf::from(path), setting));
+                    let word = word.trim_start_matches('-');
+                    let path = word.trim_start_matches('+');
+                    let path = Path::new(path.split(':').next().unwrap_or_default());
+                    let seen = match self.inner {
+                        // These alone are paths outside of RootDirectory=.
+                        Some((place, _)) if !word.starts_with('+') => path
+                            .strip_prefix(place)
+                            .map(|below| Path::new("/").join(below)),
+                        _ => Ok(path.to_owned()),
+                    };
+                    paths.extend(seen.ok().map(|path| (path, setting)));
                 }
                 Err(unknown) => {
                     let what = format!("depends on {}", unknown.0);
@@ -171,17 +182,20 @@ impl<'a> Sandbox<'a> {
                     continue;
                 };
                 let mut parts = word.trim_start_matches('-').split(':');
-                let source = parts.next().unwrap_or_default();
+                let source = Path::new(parts.next().unwrap_or_default());
                 let destination = parts.next().filter(|one| !one.is_empty());
-                let destination = destination.unwrap_or(source);
-                found.push((source.into(), destination.into(), setting));
+                let destination = destination.map_or(source, Path::new);
+                // Without its source, it is passed over.
+                if !word.starts_with('-') || self.root.status(source).is_ok() {
+                    found.push((source.to_owned(), destination.to_owned(), setting));
+                }
             }
         }
         found
     }
 
-    fn see_mounts(&mut self) {
-        let unit = self.unit;
+    fn see_mounts(&mut self, own: &UnitRoot) {
+        let (unit, is_confined) = (self.unit, self.is_confined);
         let directory = self.shim.parent().unwrap_or(Path::new("/"));
         let bind = format!(
             "put the shim there: BindReadOnlyPaths={}",
@@ -189,87 +203,130 @@ impl<'a> Sandbox<'a> {
         );
         let hides = format!("hides {}", self.shim.display());
         // Of those that cover the shim, the deepest decides.
-        let mut covers: Vec<(usize, Cover, &Setting, String)> = Vec::new();
+        let mut covers: Vec<Cover<'_>> = Vec::new();
         for (source, destination, setting) in self.binds() {
-            let Some(depth) = self.depth(&destination) else {
+            let Some(below) = self.below(&destination) else {
                 continue;
             };
-            let below = self.shim.strip_prefix(&destination);
-            let path = below.map_or(self.shim.to_owned(), |below| source.join(below));
+            let path = source.join(below);
             let is_shim = path == self.shim || self.root.canonical(&path).is_ok();
-            let cover = if is_shim { Cover::Shim } else { Cover::Other };
-            let what = format!(
-                "puts something else in the place of {}",
-                self.shim.display()
-            );
-            covers.push((depth, cover, setting, what));
+            covers.push(Cover {
+                depth: destination.components().count(),
+                shim: is_shim.then_some((source, path)),
+                setting,
+                what: format!(
+                    "puts something else in the place of {}",
+                    self.shim.display()
+                ),
+            });
         }
+        let mut cover = |depth, setting| {
+            covers.push(Cover {
+                depth,
+                shim: None,
+                setting,
+                what: hides.clone(),
+            });
+        };
         for key in ["TemporaryFileSystem", "MountImages"] {
             for (word, setting) in unit.words(key) {
                 let word = expand(unit, &word).unwrap_or(word);
                 let mut parts = word.trim_start_matches('-').split(':');
                 let path = parts.nth(usize::from(key == "MountImages"));
                 if let Some(depth) = path.and_then(|path| self.depth(Path::new(path))) {
-                    covers.push((depth, Cover::Other, setting, hides.clone()));
+                    cover(depth, setting);
                 }
             }
         }
-        let mut inaccessible = Vec::new();
-        for key in ["InaccessiblePaths", "InaccessibleDirectories"] {
-            inaccessible.extend(self.paths(key));
-        }
         let cover_each = |key: &str, is_set: fn(&str) -> bool, paths: &[&str]| {
             let setting = unit.value(key).filter(|one| is_set(&one.line.value));
+            let setting = setting.filter(|_| is_confined);
             let found = setting.into_iter().flat_map(|setting| {
                 let paths = paths.iter().map(Path::new);
                 paths.map(move |path| (path.to_owned(), setting))
             });
             found.collect::<Vec<_>>()
         };
-        inaccessible.extend(cover_each("ProtectHome", is_yes, &HOMES));
         let mut tmpfs = cover_each("ProtectHome", |value| value == "tmpfs", &HOMES);
         let is_private = |value: &str| is_yes(value) || value == "disconnected";
         tmpfs.extend(cover_each("PrivateTmp", is_private, &TEMPORARY));
         tmpfs.extend(cover_each("DynamicUser", is_yes, &TEMPORARY));
         for (path, setting) in tmpfs {
             if let Some(depth) = self.depth(&path) {
-                covers.push((depth, Cover::Other, setting, hides.clone()));
+                cover(depth, setting);
             }
         }
+        let mut inaccessible = Vec::new();
+        let keys = ["InaccessiblePaths", "InaccessibleDirectories"];
+        for key in keys.into_iter().filter(|_| is_confined) {
+            inaccessible.extend(self.paths(key));
+        }
+        inaccessible.extend(cover_each("ProtectHome", is_yes, &HOMES));
         // What is inaccessible is so with all below it, whatever is mounted there.
-        let mut is_hidden = false;
-        for (path, setting) in inaccessible {
-            if self.depth(&path).is_some() && !is_hidden {
-                is_hidden = true;
-                self.add("shim-hidden", setting, &hides, ELSEWHERE);
+        let hidden = inaccessible
+            .iter()
+            .find(|(path, _)| self.depth(path).is_some());
+        if let Some((_, setting)) = hidden {
+            self.add("shim-hidden", setting, &hides, ELSEWHERE);
+        }
+        covers.sort_by_key(|one| (one.depth, one.shim.is_some()));
+        let deepest = covers.pop();
+        let above = covers.last().map_or(usize::MAX, |one| one.depth);
+        match deepest {
+            Some(Cover {
+                shim: Some((source, path)),
+                depth,
+                ..
+            }) => self.see_bind(&source, &path, above.min(depth)),
+            Some(Cover { setting, what, .. }) if hidden.is_none() => {
+                let is_temporary = TEMPORARY.iter().any(|path| self.shim.starts_with(path));
+                let hint = if is_temporary { ELSEWHERE } else { &bind };
+                self.add("shim-hidden", setting, &what, hint);
+                self.see_root(own, &bind);
+            }
+            None if hidden.is_none() => {
+                if let Some((place, inner)) = self.inner {
+                    self.way.add(inner, place, Path::new("/"), self.shim);
+                }
+                self.see_root(own, &bind);
+            }
+            _ => self.see_root(own, &bind),
+        }
+    }
+
+    /// The way to the shim at `path`, where `source` is mounted: above that, the
+    /// directories of the program's root, of which those from the component `above`
+    /// on are what systemd mounts or makes.
+    fn see_bind(&mut self, source: &Path, path: &Path, above: usize) {
+        if let Some((place, inner)) = self.inner {
+            let mut outside = self.shim.ancestors();
+            if let Some(parent) = outside.find(|one| one.components().count() < above) {
+                self.way.add(inner, place, Path::new("/"), parent);
             }
         }
-        let deepest = covers.iter().max_by_key(|one| (one.0, one.1));
-        let is_bound = deepest.is_some_and(|one| one.1 == Cover::Shim);
-        if let Some((_, Cover::Other, setting, what)) = deepest
-            && !is_hidden
-        {
-            let is_temporary = TEMPORARY.iter().any(|path| self.shim.starts_with(path));
-            let hint = if is_temporary { ELSEWHERE } else { &bind };
-            self.add("shim-hidden", setting, what, hint);
-        }
-        if !is_bound {
-            self.see_root(&bind);
+        if let Ok(real) = self.root.canonical(source) {
+            // What is mounted is where its links lead.
+            let path = path.strip_prefix(source).unwrap_or(path);
+            let path = if path == Path::new("") {
+                real.clone()
+            } else {
+                real.join(path)
+            };
+            self.way.add(self.root, Path::new("/"), &real, &path);
         }
     }
 
     /// Whether the shim is in another root, where the unit has one.
-    fn see_root(&mut self, bind: &str) {
+    fn see_root(&mut self, own: &UnitRoot, bind: &str) {
+        match own {
+            UnitRoot::None => return,
+            UnitRoot::Directory(_, inner) if inner.canonical(self.shim).is_ok() => return,
+            // There is no such root at all.
+            UnitRoot::Unknown(finding) if finding.severity == Severity::Error => return,
+            _ => {}
+        }
         for key in ["RootDirectory", "RootImage", "RootMStack"] {
-            let Some(setting) = self.unit.value(key) else {
-                continue;
-            };
-            let path = expand(self.unit, &setting.line.value).unwrap_or_default();
-            let inner = self.root.pinned(Path::new(&path));
-            let inner = inner.and_then(|one| Root::new(&one.path));
-            let is_there = key == "RootDirectory"
-                && inner.is_ok_and(|inner| inner.canonical(self.shim).is_ok());
-            if path != "/" && !is_there {
+            if let Some(setting) = self.unit.value(key) {
                 let what = format!("has no {}", self.shim.display());
                 self.add("unit-root", setting, &what, bind);
             }

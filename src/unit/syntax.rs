@@ -88,8 +88,31 @@ fn split(value: &str, has_separators: bool) -> Option<Vec<Vec<String>>> {
     Some(lists)
 }
 
+/// The words of the value of a variable that stands for several: quotes are taken
+/// away and a backslash quotes what follows it, but there are no escapes of C. A
+/// quote that is not closed ends with the value.
+pub(super) fn value_words(value: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = value.trim_ascii_start().chars();
+    while !rest.as_str().is_empty() {
+        words.push(quoted_word(&mut rest, |rest, word| word.extend(rest.next())).0);
+        rest = rest.as_str().trim_ascii_start().chars();
+    }
+    words
+}
+
 /// The word that `rest` begins with; `None` where a quote is not closed.
 fn word(rest: &mut Chars<'_>) -> Option<String> {
+    let (word, is_closed) = quoted_word(rest, escape);
+    is_closed.then_some(word)
+}
+
+/// The word that `rest` begins with, and whether its quotes are closed. `escape`
+/// adds what stands for what follows a backslash.
+fn quoted_word(
+    rest: &mut Chars<'_>,
+    escape: impl Fn(&mut Chars<'_>, &mut String),
+) -> (String, bool) {
     let mut word = String::new();
     let mut quote = None;
     while let Some(c) = rest.clone().next() {
@@ -104,7 +127,7 @@ fn word(rest: &mut Chars<'_>) -> Option<String> {
             (c, _) => word.push(c),
         }
     }
-    quote.is_none().then_some(word)
+    (word, quote.is_none())
 }
 
 /// What stands for a backslash and what follows it.
@@ -206,6 +229,20 @@ mod tests {
         let lists = commands(r#"a b ; c \; ";" d; ;e"#).expect("closed quotes");
         let lists: Vec<_> = lists.iter().map(|words| words.join("|")).collect();
         assert_eq!(lists, ["a|b", "c|;|;|d;|;e"]);
+    }
+
+    #[test]
+    fn values_are_split_as_systemd_splits_them() {
+        for (value, words) in [
+            ("'two two' too", &["two two", "too"][..]),
+            (" a\t\"b 'c'\"d  ''", &["a", "b 'c'd", ""]),
+            (r"a\ b \n '\'' \\", &["a b", "n", "'", "\\"]),
+            ("a 'b c", &["a", "b c"]),
+            ("a\\", &["a"]),
+            (" ", &[]),
+        ] {
+            assert_eq!(value_words(value), words, "{value}");
+        }
     }
 
     #[test]

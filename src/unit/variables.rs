@@ -1,9 +1,10 @@
 //! What takes our variables away again, or sets them anew.
 
+use std::io;
 use std::path::Path;
 
 use super::dropin::DROP_IN;
-use super::environment::EnvironmentFile;
+use super::environment::{self, EnvironmentFile};
 use super::judge::error;
 use super::load::Unit;
 use super::sandbox::NAME_INSTANCE;
@@ -11,25 +12,23 @@ use super::specifier::expand;
 use super::syntax;
 use crate::finding::{Finding, Severity};
 use crate::preload::LD_PRELOAD;
+use crate::program::Root;
 use crate::rules::Variable;
 
-/// Looks at what `unit` and `files`, those of EnvironmentFile=, do to them; the shim
+/// What pam_env(8) sets for all sessions.
+const SESSIONS: &str = "/etc/environment";
+
+/// Looks at what `unit` of `root` and `files`, those of EnvironmentFile=, do to them; the shim
 /// lies at `shim`.
 pub(super) fn keep_variables(
     unit: &Unit,
+    root: &Root,
     shim: &Path,
     files: &[EnvironmentFile<'_>],
     findings: &mut Vec<Finding>,
 ) {
-    let has_shim = |value: &str| {
-        let mut entries = value.split([' ', ':']);
-        entries.any(|one| Path::new(one) == shim)
-    };
+    let has_shim = |value: &str| has_shim(value, shim);
     let is_rule = |name: &str| Variable::ALL.iter().any(|one| one.name() == name);
-    let warn = |mut finding: Finding| {
-        finding.severity = Severity::Warning;
-        finding
-    };
     for (word, setting) in unit.words("UnsetEnvironment") {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -54,7 +53,11 @@ pub(super) fn keep_variables(
         let path = path.display();
         if let Some(failure) = failure {
             let what = format!("cannot be read, and may set LD_PRELOAD: {path}: {failure}");
-            let hint = "ask as root, or as a user who may";
+            let hint = if failure.kind() == io::ErrorKind::PermissionDenied {
+                "ask as root, or as a user who may"
+            } else {
+                "see for yourself that it does not"
+            };
             findings.push(warn(error("preload-overridden", setting, &what, hint)));
         }
         for one in assignments {
@@ -91,6 +94,7 @@ pub(super) fn keep_variables(
             findings.push(finding);
         }
     }
+    findings.extend(see_session(unit, root, shim));
     for setting in &unit.settings {
         let is_later = setting.path.file_name().is_some_and(|name| name > DROP_IN)
             && setting.path != unit.path;
@@ -117,4 +121,43 @@ pub(super) fn keep_variables(
             findings.push(warn(error("rule-overridden", setting, &what, hint)));
         }
     }
+}
+
+/// Whether `list` names `shim`.
+fn has_shim(list: &str, shim: &Path) -> bool {
+    let mut entries = list.split([' ', ':']);
+    entries.any(|one| Path::new(one) == shim)
+}
+
+fn warn(mut finding: Finding) -> Finding {
+    finding.severity = Severity::Warning;
+    finding
+}
+
+/// What a session of PAM may do to them.
+fn see_session(unit: &Unit, root: &Root, shim: &Path) -> Option<Finding> {
+    let setting = unit.value("PAMName")?;
+    // Without a user there is no session.
+    unit.value("User")?;
+    let lines = environment::read(root, Path::new(SESSIONS)).unwrap_or_default();
+    let list = lines.iter().rfind(|one| one.name == LD_PRELOAD);
+    Some(match list {
+        Some(one) if !has_shim(&one.value, shim) => {
+            let what = format!(
+                "wins over Environment= where its modules have pam_env, by which {SESSIONS}:{} \
+                 sets LD_PRELOAD",
+                one.line
+            );
+            let hint = format!("add {} to LD_PRELOAD there", shim.display());
+            warn(error("preload-overridden", setting, &what, &hint))
+        }
+        _ => {
+            let what = "wins over Environment= where its modules set LD_PRELOAD, which are not \
+                        looked at";
+            let hint = "check --pid looks at the running server";
+            let mut finding = error("preload-overridden", setting, what, hint);
+            finding.severity = Severity::Note;
+            finding
+        }
+    })
 }

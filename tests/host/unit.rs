@@ -442,6 +442,64 @@ fn a_drop_in_of_somebody_else_stays() {
 }
 
 #[test]
+fn the_shim_is_looked_for_where_the_unit_finds_it() {
+    let system = System::new();
+    let shim = system.path(SHIM);
+    for (lines, place) in [
+        ("RootDirectory=/srv/root", "/srv/root/opt/reuseport"),
+        ("BindReadOnlyPaths=/srv/shim:/opt/reuseport", "/srv/shim"),
+    ] {
+        let unit = format!("[Service]\nExecStart=/bin/server\n{lines}\n");
+        system.write("etc/systemd/system/a.service", &unit);
+        let path = format!("{place}/libreuseport.so");
+        system.write(&path, "");
+        let inject = || system.call("inject", &["--unit", "a", "--force"]);
+        let outcome = inject();
+        assert_eq!(outcome.status, Some(2), "{}", outcome.stderr);
+        let message = format!("reuseport: {path}: ");
+        assert!(outcome.stderr.contains(&message), "{}", outcome.stderr);
+        let hint = format!("reuseport install {place}");
+        assert!(outcome.stderr.contains(&hint), "{}", outcome.stderr);
+        // And nowhere else.
+        fs::rename(&shim, system.path(&path)).expect("moved");
+        let outcome = inject();
+        assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+        let line = format!("Environment=\"LD_PRELOAD={SHIM}\"\n");
+        assert!(outcome.stdout.contains(&line), "{}", outcome.stdout);
+        fs::rename(system.path(&path), &shim).expect("moved");
+    }
+}
+
+#[test]
+fn a_drop_in_is_ejected_when_its_unit_is_gone_or_masked() {
+    let system = System::new();
+    let unit = "etc/systemd/system/a.service";
+    let drop_in = "/etc/systemd/system/a.service.d/50-reuseport.conf";
+    for mask in [false, true] {
+        system.write(unit, "[Service]\nExecStart=/bin/true\n");
+        let written = system.call("inject", &["--unit", "a", "--in-place", "--no-check"]);
+        assert_eq!(written.status, Some(0), "{}", written.stderr);
+        fs::remove_file(system.path(unit)).expect("removed");
+        if mask {
+            std::os::unix::fs::symlink("/dev/null", system.path(unit)).expect("a link");
+        }
+        let outcome = system.call("eject", &["--unit", "a"]);
+        assert_eq!(outcome.stdout, format!("{drop_in}\n"), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr, "reuseport: now: systemctl daemon-reload\n");
+        assert!(!system.path(drop_in).parent().expect("it").exists());
+        // Now there is nothing of ours, and nothing to know more of.
+        let again = system.call("eject", &["--unit", "a"]);
+        let expected = if mask {
+            "is masked"
+        } else {
+            "there is no unit"
+        };
+        assert_eq!(again.status, Some(2));
+        assert!(again.stderr.contains(expected), "{}", again.stderr);
+    }
+}
+
+#[test]
 fn links_of_the_root_do_not_lead_out_of_it() {
     let system = System::new();
     let outside = tempfile::tempdir().expect("a directory");

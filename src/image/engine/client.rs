@@ -61,6 +61,11 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// The method and path, for messages.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
     fn target(&self) -> String {
         let mut target = utf8_percent_encode(&self.path, &PATH).to_string();
         for (index, (name, value)) in self.query.iter().enumerate() {
@@ -140,7 +145,7 @@ impl Client {
         // Read to its end, so that the connection serves the next call too.
         let body = response.body_mut().with_config().limit(LONGEST_ANSWER);
         std::io::copy(&mut body.reader(), &mut std::io::sink())
-            .map_err(|error| self.failed(call, error.into()))?;
+            .map_err(|error| self.failed(call.name(), error.into()))?;
         Ok(())
     }
 
@@ -192,7 +197,7 @@ impl Client {
                 self.ship(request.header(tar.0, tar.1).body(body), limit)
             }
         };
-        let mut response = sent.map_err(|error| self.failed(call, error))?;
+        let mut response = sent.map_err(|error| self.failed(call.name(), error))?;
         let status = response.status();
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
@@ -203,7 +208,7 @@ impl Client {
         let _ = body.reader().read_to_end(&mut reason);
         Err(EngineError::Refused {
             address: self.address.clone(),
-            call: format!("{} {}", call.method, call.path),
+            call: call.name(),
             status: status.as_u16(),
             reason: reason_of(&reason),
         })
@@ -218,10 +223,11 @@ impl Client {
         self.agent.run(request.timeout_global(limit).build())
     }
 
-    fn failed(&self, call: &Call, error: ureq::Error) -> EngineError {
+    /// The call of the name `call` did not reach the engine, or its answer us.
+    pub(super) fn failed(&self, call: String, error: ureq::Error) -> EngineError {
         EngineError::Failed {
             address: self.address.clone(),
-            call: format!("{} {}", call.method, call.path),
+            call,
             error: Box::new(error),
         }
     }
@@ -230,7 +236,7 @@ impl Client {
     pub(super) fn garbled(&self, call: &Call, reason: impl Into<String>) -> EngineError {
         EngineError::Garbled {
             address: self.address.clone(),
-            call: format!("{} {}", call.method, call.path),
+            call: call.name(),
             reason: reason.into(),
         }
     }

@@ -107,7 +107,7 @@ impl Engine {
             .with("author", base.text("Author"))
             // There is nothing to pause.
             .with("pause", "0");
-        self.client.json(&call, Content::Json(change.config))?;
+        pending.make(|| self.client.json(&call, Content::Json(change.config)))?;
         container.remove()?;
         let image = self.image(&name)?;
         let (below, all) = (base.layers(), image.layers());

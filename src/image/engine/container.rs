@@ -1,15 +1,15 @@
 //! A container that never runs: an engine shows and takes files of an image only
 //! through one.
 
-use std::io::Read;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
-use super::client::{Call, Content};
+use super::client::{Call, Client, Content};
 use super::error::EngineError;
 use super::leftover::{self, Leftover};
 use super::{Engine, Inspected};
@@ -47,7 +47,7 @@ impl Container {
         let call = Call::new(Method::POST, path).with("name", &name);
         let leftover = Leftover::container(&engine.client, &engine.version, &name);
         let body = body(image);
-        engine.client.json(&call, Content::Json(&body))?;
+        leftover.make(|| engine.client.json(&call, Content::Json(&body)))?;
         Ok(Self {
             engine: engine.clone(),
             name,
@@ -86,17 +86,29 @@ impl Container {
     }
 
     /// `GET /containers/ID/archive?path=`: a tar archive of what lies at `path`; of
-    /// one entry where that is a file. None where nothing does.
+    /// one entry where that is a file. None where nothing does. Where it breaks off,
+    /// the error holds an [`EngineError`].
     ///
     /// # Errors
     /// The engine does not give it.
     pub fn read(&self, path: &str) -> Result<Option<impl Read + use<>>, EngineError> {
         let call = Call::new(Method::GET, self.archive()).with("path", path);
         match self.engine.client.stream(&call, Content::None) {
-            Ok(stream) => Ok(Some(stream)),
+            Ok(stream) => Ok(Some(Told {
+                stream,
+                client: self.engine.client.clone(),
+                call: call.name(),
+            })),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The archive of `path` is none, since `error`.
+    pub(super) fn garbled(&self, path: &Path, error: &io::Error) -> EngineError {
+        let path = path.to_string_lossy();
+        let call = Call::new(Method::GET, self.archive()).with("path", &path);
+        self.engine.client.garbled(&call, error.to_string())
     }
 
     /// `PUT /containers/ID/archive?path=/`: unpacks a tar archive at the root.
@@ -111,6 +123,25 @@ impl Container {
     /// The engine refuses.
     pub fn remove(self) -> Result<(), EngineError> {
         self.leftover.remove()
+    }
+}
+
+/// What an engine sends in answer to a call.
+struct Told<R> {
+    stream: R,
+    client: Client,
+    call: String,
+}
+
+impl<R: Read> Read for Told<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer).map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted {
+                return error;
+            }
+            let error = self.client.failed(self.call.clone(), error.into());
+            io::Error::other(error)
+        })
     }
 }
 
@@ -186,6 +217,7 @@ fn mode(go: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::image::digest::Digest;
+    use crate::image::engine::Address;
 
     #[test]
     fn modes_are_those_of_stat() {
@@ -206,5 +238,24 @@ mod tests {
         assert_eq!(with["Cmd"], Value::Null);
         let without = body(&image(json!({"Cmd": null})));
         assert_eq!(without["Cmd"], json!(["reuseport"]));
+    }
+    #[test]
+    fn an_answer_that_breaks_off_is_an_error_of_the_engine() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+        let address = Address::Unix("/nonexistent".into());
+        let mut told = Told {
+            stream: Broken,
+            client: Client::new(address).expect("a client"),
+            call: "GET /archive".into(),
+        };
+        let error = io::read_to_string(&mut told).expect_err("it breaks off");
+        let error = error.downcast::<EngineError>().expect("the engine's");
+        let expected = "the container engine at /nonexistent: GET /archive: ";
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 }

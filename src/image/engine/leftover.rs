@@ -11,6 +11,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -40,10 +41,25 @@ pub(super) struct Leftover {
     number: u64,
 }
 
-static HELD: Mutex<Vec<(u64, Client, String)>> = Mutex::new(Vec::new());
+/// One of those, as the thread that waits for signals sees it.
+#[derive(Clone, Debug)]
+struct Held {
+    number: u64,
+    client: Client,
+    path: String,
+    /// Whether the engine is making it just now.
+    is_coming: bool,
+}
+
+static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-fn held() -> MutexGuard<'static, Vec<(u64, Client, String)>> {
+/// How often it is asked for again, after a signal, whether the engine has made what
+/// it was making, and how many times at most.
+const PAUSE: Duration = Duration::from_millis(50);
+const TIMES: usize = 200;
+
+fn held() -> MutexGuard<'static, Vec<Held>> {
     // The list is whole between any two statements.
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -63,11 +79,33 @@ impl Leftover {
     fn new(client: &Client, path: String) -> Self {
         watch_for_signals();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        held().push((number, client.clone(), path.clone()));
+        held().push(Held {
+            number,
+            client: client.clone(),
+            path: path.clone(),
+            is_coming: false,
+        });
         Self {
             client: client.clone(),
             path,
             number,
+        }
+    }
+
+    /// Has the engine make it, by a call that takes no longer than a moment. A signal
+    /// in the meantime waits for the engine, which goes on whoever listens.
+    pub(super) fn make<T>(&self, make: impl FnOnce() -> T) -> T {
+        self.set_coming(true);
+        let result = make();
+        self.set_coming(false);
+        result
+    }
+
+    fn set_coming(&self, is_coming: bool) {
+        for one in held().iter_mut() {
+            if one.number == self.number {
+                one.is_coming = is_coming;
+            }
         }
     }
 
@@ -76,13 +114,13 @@ impl Leftover {
         let (client, path) = (self.client.clone(), self.path.clone());
         // Only once: the drop must find nothing to do.
         self.forget();
-        remove(&client, &path)
+        remove(&client, &path).map(drop)
     }
 
     fn forget(&self) -> bool {
         let mut held = held();
         let before = held.len();
-        held.retain(|(number, ..)| *number != self.number);
+        held.retain(|one| one.number != self.number);
         held.len() < before
     }
 }
@@ -99,7 +137,8 @@ impl Drop for Leftover {
 
 /// `DELETE /containers/NAME` with its anonymous volumes, or `DELETE /images/NAME`,
 /// which takes away the tag, and never an image below the one that it names.
-fn remove(client: &Client, path: &str) -> Result<(), EngineError> {
+/// `false` where there is no such thing.
+fn remove(client: &Client, path: &str) -> Result<bool, EngineError> {
     let call = Call::new(Method::DELETE, path);
     let call = if path.contains("/containers/") {
         call.with("v", "1").with("force", "1")
@@ -107,8 +146,8 @@ fn remove(client: &Client, path: &str) -> Result<(), EngineError> {
         call.with("noprune", "1")
     };
     match client.done(&call, Content::None) {
-        Err(error) if error.is_not_found() => Ok(()),
-        result => result,
+        Err(error) if error.is_not_found() => Ok(false),
+        result => result.map(|()| true),
     }
 }
 
@@ -178,15 +217,31 @@ fn watch_for_signals() {
         let _ = thread::Builder::new()
             .name("leftovers".to_owned())
             .spawn(move || {
-                for signal in signals.forever() {
-                    let held = held().clone();
-                    for (_, client, path) in held {
-                        let _ = remove(&client, &path);
-                    }
+                loop {
+                    let Some(signal) = signals.wait().next() else {
+                        continue;
+                    };
+                    // Nobody makes or names anything from here on.
+                    let held = held();
+                    take_away(&held, || signals.pending().next().is_some());
                     let _ = emulate_default_handler(signal);
                 }
             });
     });
+}
+
+/// Removes all of `held`. For what is still coming the engine is asked again, until
+/// it takes too long or another signal `is_urgent`.
+fn take_away(held: &[Held], mut is_urgent: impl FnMut() -> bool) {
+    for one in held {
+        for _ in 0..TIMES {
+            let is_gone = !matches!(remove(&one.client, &one.path), Ok(false));
+            if is_gone || !one.is_coming || is_urgent() {
+                break;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
 }
 
 /// A set of signals that this process ignores, since its caller did: nohup(1).
@@ -199,7 +254,68 @@ fn ignored_signals() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
     use super::*;
+    use crate::image::engine::Address;
+
+    /// How often an engine is asked to remove what it has only at the third time.
+    fn asked(is_coming: bool, is_urgent: bool) -> usize {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let engine = thread::spawn(move || {
+            let mut count = 0;
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).expect("a request");
+                if !request[..length].starts_with(b"DELETE ") {
+                    return count;
+                }
+                count += 1;
+                let status = if count < 3 { "404 Not Found" } else { "200 OK" };
+                let head = "Content-Length: 2\r\nConnection: close";
+                let answer = format!("HTTP/1.1 {status}\r\n{head}\r\n\r\n{{}}");
+                stream.write_all(answer.as_bytes()).expect("it listens");
+            }
+            count
+        });
+        let client = Client::new(Address::Unix(path.clone())).expect("a client");
+        let tag = format!("/images/{PENDING}:x");
+        let held = Held {
+            number: 0,
+            client,
+            path: tag,
+            is_coming,
+        };
+        take_away(&[held], || is_urgent);
+        let mut end = UnixStream::connect(&path).expect("it listens");
+        end.write_all(b"END").expect("it listens");
+        engine.join().expect("an engine")
+    }
+
+    #[test]
+    fn what_the_engine_is_making_is_waited_for() {
+        assert_eq!(asked(false, false), 1);
+        assert_eq!(asked(true, false), 3);
+        assert_eq!(asked(true, true), 1);
+    }
+
+    #[test]
+    fn what_is_coming_is_known() {
+        let address = Address::Unix("/nonexistent".into());
+        let client = Client::new(address).expect("a client");
+        let leftover = Leftover::tag(&client, "", "x");
+        let is_coming = || {
+            let held = held();
+            let mut own = held.iter().filter(|one| one.number == leftover.number);
+            own.any(|one| one.is_coming)
+        };
+        assert!(leftover.make(is_coming));
+        assert!(!is_coming());
+    }
 
     #[test]
     fn only_the_dead_are_dead() {
