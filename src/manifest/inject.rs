@@ -25,7 +25,7 @@ use super::reader::{Documents, readable};
 use super::stream::Draft;
 use super::workload::{self, Workload};
 use super::write::Indent;
-use super::{Injection, Outcome, Source, compose, configmap, kind_of, krm};
+use super::{Injection, Outcome, Source, compose, configmap, kind_of, krm, ours};
 use crate::finding::{Finding, Severity};
 use crate::image::Platform;
 use crate::shim::{self, Architecture};
@@ -338,6 +338,8 @@ impl Call<'_> {
         if pods::is_windows(spec) {
             return Err(error(&workload.spec, Fault::Windows));
         }
+        let has_init = matches!(self.options.delivery, Delivery::Init(_));
+        ours::check(value, workload, has_init).map_err(|(path, fault)| error(&path, fault))?;
         let mut additions = Additions::default();
         for one in &chosen.containers {
             let seen = self.look(place, spec, one)?;

@@ -22,6 +22,7 @@ mod layout;
 mod look;
 mod named_ports;
 mod names;
+mod ours;
 mod path;
 mod pods;
 pub mod policy;
