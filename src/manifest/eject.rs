@@ -14,7 +14,8 @@ use super::names::{
 };
 use super::ours::{self, Ours};
 use super::path::{Path, Step};
-use super::reader::{Documents, readable};
+use super::readable::readable;
+use super::reader::Documents;
 use super::record;
 use super::remove::{self, Cuts};
 use super::stream::Draft;

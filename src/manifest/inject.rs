@@ -3,7 +3,6 @@
 //! What a stream holds of ours is taken out first, so that doing it twice is doing
 //! it once, and other rules or a newer shim take the place of the old ones.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
@@ -21,7 +20,8 @@ use super::named_ports::NamedPorts;
 use super::names::SHIM;
 use super::path::Path;
 use super::pods::{self, Pin};
-use super::reader::{Documents, readable};
+use super::readable::{has_halves, readable};
+use super::reader::Documents;
 use super::stream::Draft;
 use super::workload::{self, Workload};
 use super::write::Indent;
@@ -450,7 +450,7 @@ impl Call<'_> {
         if let Some(name) = self.configmaps.get(&key) {
             return Ok(name.clone());
         }
-        if let Cow::Owned(_) = readable(&place.source.text) {
+        if has_halves(&place.source.text) {
             return Err(error(Fault::HalfCharacters));
         }
         let object = configmap::new(shim, workload);

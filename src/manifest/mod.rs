@@ -28,6 +28,7 @@ mod pods;
 pub mod policy;
 mod ports;
 mod quantity;
+mod readable;
 mod reader;
 mod record;
 mod remove;

@@ -47,6 +47,10 @@ fn bad_input_is_named_by_file_line_column_document_and_path() {
             "3:2: document 1, .spec: this is no YAML: tabs disallowed",
         ),
         (
+            &pod("    args: [\n    \"-c\", \"a\n    b\"\n    ]\n"),
+            "7:11: document 1, .spec.containers[0].args[1]: a line of it is not indented further than its key",
+        ),
+        (
             "a: 1\n---\nspec:\n  b: 1\n  b: 2\n",
             "5:3: document 2, .spec.b: the key \"b\" is here twice",
         ),
