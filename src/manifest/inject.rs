@@ -18,6 +18,7 @@ use super::fit::{Additions, Claims};
 use super::look::{self, Asked, Images, Seen};
 use super::named_ports::NamedPorts;
 use super::names::SHIM;
+use super::origin::Origin;
 use super::path::Path;
 use super::pods::{self, Pin};
 use super::readable::{has_halves, readable};
@@ -143,7 +144,7 @@ impl Call<'_> {
             self.configmaps.clear();
         }
         if !eject::may_hold(&source.text) {
-            return self.place(source, &HashMap::new());
+            return self.place(source, &HashMap::new(), None);
         }
         let Ejected {
             draft,
@@ -159,20 +160,26 @@ impl Call<'_> {
             |one| self.chooses(one),
         )?;
         // ConfigMaps that were brought here by others' hands stay.
-        let text = draft.finish(|name| used.contains(name) || !unused.contains(name))?;
+        let (text, origin) =
+            draft.finish_with_origin(|name| used.contains(name) || !unused.contains(name))?;
         let bare = Source {
             name: source.name.clone(),
             text,
         };
-        self.place(&bare, &held)
+        self.place(&bare, &held, Some(&origin.indexed()))
     }
 
     /// Puts the shim into a stream that holds none in the workloads that are
     /// chosen.
-    fn place(&mut self, source: &Source, held: &HashMap<usize, Held>) -> Result<String, Error> {
+    fn place(
+        &mut self,
+        source: &Source,
+        held: &HashMap<usize, Held>,
+        origin: Option<&Origin>,
+    ) -> Result<String, Error> {
         let mut draft = Draft::new(&source.name, &source.text);
         let readable = readable(&source.text);
-        let mut documents = Documents::new(&source.name, &source.text, &readable);
+        let mut documents = Documents::new(&source.name, &source.text, &readable).of(origin);
         let mut number = 0;
         while let Some(document) = documents.next()? {
             if compose::is_compose(&document) {

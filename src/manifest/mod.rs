@@ -22,6 +22,7 @@ mod layout;
 mod look;
 mod named_ports;
 mod names;
+mod origin;
 mod ours;
 mod path;
 mod pods;

@@ -14,6 +14,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::document::{Content, Document, Id, Node};
 use super::error::{Error, Fault, Position};
+use super::origin::Origin;
 use super::readable::{self, INDENTATION, Offsets};
 
 /// How deep collections may lie in one another. Kubernetes' own objects stay
@@ -46,6 +47,7 @@ pub(super) struct Documents<'t> {
     line: (usize, usize),
     /// Where the document before this one ended.
     end: usize,
+    origin: Option<&'t Origin<'t>>,
 }
 
 /// What is known of a document while it is read.
@@ -73,7 +75,13 @@ impl<'t> Documents<'t> {
             next: 0,
             line: (0, 1),
             end: usize::from(text.starts_with('\u{feff}')) * '\u{feff}'.len_utf8(),
+            origin: None,
         }
+    }
+
+    /// The same, of a text that was made of another.
+    pub(super) fn of(self, origin: Option<&'t Origin<'t>>) -> Self {
+        Self { origin, ..self }
     }
 
     /// The next document.
@@ -140,6 +148,7 @@ impl<'t> Documents<'t> {
             marker,
             fingerprint: builder.hasher.finish(),
             known_line: Cell::new(known_line),
+            origin: self.origin,
         }))
     }
 

@@ -169,6 +169,28 @@ pub fn refused(flags: &[&str], cases: &[(&str, &str)]) {
 }
 
 #[test]
+fn places_are_those_of_the_input_where_that_holds_the_shim_already() {
+    let good = "# é\nkind: Pod\nmetadata: {name: good}\nspec:\n  containers:\n  - name: a\n    env: null\n";
+    let (status, stdout, _) = filter(&["inject", "-f", "-", "--arch", "amd64"], good);
+    assert_eq!(status, Some(0));
+    let (documents, lines) = (2, stdout.lines().count());
+    assert_eq!(stdout.matches("\nkind: ").count(), documents);
+    let more = "---\nkind: Pod\nmetadata: {name: bad}\nspec: {containers: [{name: b, env: x}]}\n";
+    let (status, _, stderr) = filter(&["inject", "-f", "-"], &format!("{stdout}{more}"));
+    let place = format!(
+        "reuseport: standard input:{}:36: document {}, .spec.containers[0].env: expected a list",
+        lines + 4,
+        documents + 1
+    );
+    assert!(status == Some(2) && stderr.starts_with(&place), "{stderr}");
+    // Of findings, too.
+    let more = more.replace("env: x", "envFrom: [{secretRef: {name: s}}]");
+    let (status, _, stderr) = filter(&["inject", "-f", "-"], &format!("{stdout}{more}"));
+    let place = format!("standard input:{}: Pod/bad: warning: env-from: ", lines + 2);
+    assert!(status == Some(0) && stderr.contains(&place), "{stderr}");
+}
+
+#[test]
 fn an_alias_bomb_is_bounded() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for level in 1..10 {
