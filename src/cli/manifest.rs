@@ -20,7 +20,7 @@ use crate::finding::Severity;
 use crate::image::registry::Client;
 use crate::manifest::{
     self, Advice, Compose, Delivery, Error, Injection, Outcome, ShardProbes, Shards, Source,
-    TemplatePath, join,
+    TemplatePath, is_subdomain, join,
 };
 use crate::replace::replace;
 use crate::rules::Assignments;
@@ -73,7 +73,7 @@ pub(super) struct Flags {
     )]
     delivery: Delivery,
     /// The ConfigMap of this name, which is there already
-    #[arg(long, value_name = "NAME", requires = "files", conflicts_with_all = ["target", "unit"])]
+    #[arg(long, value_name = "NAME", requires = "files", conflicts_with_all = ["target", "unit"], value_parser = object_name)]
     configmap: Option<String>,
     /// The architecture of nodes that pods are not pinned to
     #[arg(long, value_name = "ARCH", requires = "files", conflicts_with_all = ["target", "unit"], value_parser = shim::architecture)]
@@ -130,6 +130,14 @@ fn workload(text: &str) -> Result<String, String> {
     match text.split_once('/') {
         Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(text.to_owned()),
         _ => Err("expected KIND/NAME, as in Deployment/web".into()),
+    }
+}
+
+fn object_name(text: &str) -> Result<String, String> {
+    if is_subdomain(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a ConfigMap's name is made of a-z, 0-9, - and dots".into())
     }
 }
 

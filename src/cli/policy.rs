@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 
 use super::rules::RuleFlags;
 use super::{answer, complain, status};
-use crate::manifest::Delivery;
 use crate::manifest::policy::{Policy, Version, policy};
+use crate::manifest::{Delivery, is_label};
 use crate::shim::{self, Architecture};
 
 /// Print the Kubernetes policy that puts the shim into the pods of a cluster
@@ -52,13 +52,7 @@ enum ApiVersion {
 
 /// A name as RFC 1123 has it for labels of domains.
 fn namespace(text: &str) -> Result<String, String> {
-    let is_inner = |one: u8| one.is_ascii_lowercase() || one.is_ascii_digit() || one == b'-';
-    let is_name = !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(is_inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-');
-    if is_name {
+    if is_label(text) {
         Ok(text.to_owned())
     } else {
         Err("a namespace's name is made of a-z, 0-9 and -".into())

@@ -61,6 +61,12 @@ pub(super) fn architecture(object: &Value) -> Option<&'static Architecture> {
         .find(|one| shim::embedded(one).is_ok_and(|shim| base64(shim) == data))
 }
 
+/// Whether a ConfigMap has a name that [`name`] gave: others may bring the shim, too.
+pub(super) fn is_name_of_ours(name: &str) -> bool {
+    let hash = name.strip_prefix(CONFIGMAP).unwrap_or_default();
+    hash.bytes().take_while(u8::is_ascii_hexdigit).count() >= 10
+}
+
 /// The name of a document that is such a ConfigMap.
 pub(super) fn name_of_ours(document: &Document) -> Option<String> {
     let text = |map, key| document.scalar(document.entry(map, key)?.1);
@@ -69,7 +75,7 @@ pub(super) fn name_of_ours(document: &Document) -> Option<String> {
         return None;
     }
     let (_, metadata) = document.entry(root, "metadata")?;
-    let name = text(metadata, "name").filter(|name| name.starts_with(CONFIGMAP))?;
+    let name = text(metadata, "name").filter(|name| is_name_of_ours(name))?;
     let (_, data) = document.entry(root, "binaryData")?;
     match document.entries(data) {
         [(key, _)] if document.scalar(*key) == Some(FILE_NAME) => Some(name.to_owned()),
@@ -82,7 +88,7 @@ pub(super) fn name_of(object: &Value) -> Option<&str> {
     let data = object.get("binaryData")?.as_object()?;
     let is_ours = object.get("kind")? == "ConfigMap" && data.len() == 1;
     let name = object.pointer("/metadata/name")?.as_str()?;
-    let is_named = name.starts_with(CONFIGMAP) && data.contains_key(FILE_NAME);
+    let is_named = is_name_of_ours(name) && data.contains_key(FILE_NAME);
     (is_ours && is_named).then_some(name)
 }
 

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 
 use serde_json::{Value, json};
 
+use super::Injection;
+use super::annotations;
 use super::delivery::Delivery;
 use super::document::{Content, Document};
 use super::edit::{self, Change};
@@ -18,21 +20,9 @@ use super::names::{
 use super::path::Path;
 use super::pods::SIDECARS;
 use super::workload::Workload;
-use super::{Injection, kind_of};
 use crate::finding::{Finding, Severity};
 use crate::preload::LD_PRELOAD;
-use crate::rules::{self, Assignments, Variable};
-
-/// The annotations that set rules.
-pub(super) const RULES: [(&str, Variable); 7] = [
-    ("addr", Variable::Addr),
-    ("port", Variable::Port),
-    ("op", Variable::Op),
-    ("proto", Variable::Proto),
-    ("interface", Variable::Interface),
-    ("program", Variable::Program),
-    ("debug", Variable::Debug),
-];
+use crate::rules::Assignments;
 
 /// A container that is to run under the shim.
 #[derive(Debug)]
@@ -89,12 +79,16 @@ type Refusal = (Path, Fault);
 pub(super) fn choose(
     value: &Value,
     workload: &Workload,
-    annotations: &Value,
+    given: &Value,
     options: &Injection,
     held: Option<&Held>,
 ) -> Result<Choice, Refusal> {
-    let mut choice = Choice::default();
-    let annotation = |name: &str| annotations.get(format!("{ANNOTATION}{name}"))?.as_str();
+    let mut choice = Choice {
+        findings: annotations::unknown(value, workload),
+        ..Choice::default()
+    };
+    annotations::check(workload, given)?;
+    let annotation = |name: &str| given.get(format!("{ANNOTATION}{name}"))?.as_str();
     let all = containers(value, workload)?;
     choice.there = all.iter().map(|(name, ..)| name.clone()).collect();
     if annotation("inject") == Some("disabled") {
@@ -134,7 +128,7 @@ pub(super) fn choose(
             }
         }
     }
-    let rules = wanted_rules(workload, annotations, &options.rules)?;
+    let rules = annotations::rules(workload, given, &options.rules)?;
     for (name, path, is_init) in all {
         let is_chosen = if !options.containers.is_empty() {
             options.containers.contains(&name)
@@ -197,49 +191,6 @@ fn containers(value: &Value, workload: &Workload) -> Result<Vec<(String, Path, b
         }
     }
     Ok(found)
-}
-
-/// The shim's variables for a workload: what the command line gives, then what the
-/// annotations of its template do.
-fn wanted_rules(
-    workload: &Workload,
-    annotations: &Value,
-    given: &Assignments,
-) -> Result<Vec<(String, Value)>, Refusal> {
-    let mut wanted = Vec::new();
-    for (name, variable) in RULES {
-        let value = match given.get(variable) {
-            Some(value) => value.to_string_lossy().into_owned(),
-            None => {
-                let annotation = format!("{ANNOTATION}{name}");
-                let Some(value) = annotations.get(&annotation) else {
-                    continue;
-                };
-                let wrong = |why: String| {
-                    let path = workload.template.keys("metadata.annotations");
-                    let annotation = annotation.clone();
-                    (path, Fault::Annotation { annotation, why })
-                };
-                let Value::String(text) = value else {
-                    let found = kind_of(value);
-                    return Err(wrong(format!("expected a string, found {found}; quote it")));
-                };
-                let text = match (variable, text.as_str()) {
-                    (Variable::Op, "reuseport") => "1",
-                    (Variable::Op, "reuseaddr") => "2",
-                    (Variable::Op, "both") => "3",
-                    (Variable::Debug, "false" | "0" | "") => continue,
-                    (Variable::Debug, _) => "1",
-                    (_, text) => text,
-                };
-                rules::check(variable, &OsString::from(text))
-                    .map_err(|error| wrong(error.to_string()))?;
-                text.to_owned()
-            }
-        };
-        wanted.push((variable.name().to_owned(), Value::String(value)));
-    }
-    Ok(wanted)
 }
 
 /// What is said of the additions to a container.

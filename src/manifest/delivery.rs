@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::names::{DIRECTORY, SHIM};
+use crate::image::reference::Name;
 use crate::shim::FILE_NAME;
 
 /// How the shim's file gets into a pod.
@@ -37,8 +38,8 @@ impl Delivery {
         };
         match kind {
             "configmap" if !text.contains('=') => Ok(Self::ConfigMap(None)),
-            "image" => given("an image: image=REF").map(Self::Image),
-            "init" => given("an image: init=REF").map(Self::Init),
+            "image" => image(given("an image: image=REF")?).map(Self::Image),
+            "init" => image(given("an image: init=REF")?).map(Self::Init),
             "host" => {
                 let path = given("a path: host=/opt/reuseport/libreuseport.so")?;
                 if !path.starts_with('/') {
@@ -52,6 +53,9 @@ impl Delivery {
                     }
                     _ => path,
                 };
+                if path.split('/').any(|part| part == "..") {
+                    return Err("Kubernetes takes no path on the node with .. in it".into());
+                }
                 if directory.is_empty() {
                     return Err("the root of a node is not mounted into pods".into());
                 }
@@ -114,6 +118,14 @@ impl Delivery {
     }
 }
 
+/// A reference to an image, as it was given.
+fn image(text: String) -> Result<String, String> {
+    match text.parse::<Name>() {
+        Ok(_) => Ok(text),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +147,11 @@ mod tests {
             "host=/libreuseport.so",
             "host=/a/b.so",
             "image",
+            "host=/opt/../etc",
             "init=",
+            "init=A",
+            "image=a b",
+            "image=a:b:c",
             "configmap=x",
             "layer",
         ] {

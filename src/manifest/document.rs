@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use saphyr_parser::{ScalarStyle, Tag};
 
+use super::origin::Origin;
+
 /// The place of a node in its document.
 pub(super) type Id = usize;
 
@@ -55,6 +57,8 @@ pub(super) struct Document<'t> {
     pub(super) fingerprint: u64,
     /// A byte whose line is known, and that line.
     pub(super) known_line: Cell<(usize, usize)>,
+    /// Where the text comes from, if that is not the input itself.
+    pub(super) origin: Option<&'t Origin<'t>>,
 }
 
 impl<'t> Document<'t> {

@@ -247,16 +247,21 @@ pub(super) fn edit(
         written.insert(path, value.clone());
     }
     let text = Text { document, indent };
-    let mut splices = Vec::new();
+    // Of those that go to one place the innermost comes first.
+    let mut nested: Vec<(usize, Splice)> = Vec::new();
     for (change, id, key) in &reach.local {
         let change = &changes[*change];
         let splice = text.change(change, *id, *key);
-        splices.push(splice.map_err(|fault| (change.path().clone(), fault))?);
+        let splice = splice.map_err(|fault| (change.path().clone(), fault))?;
+        nested.push((change.path().0.len(), splice));
     }
     for ((map, key), path) in &reach.shadows {
         let entry = text.entry(*map, key, &written[path]);
-        splices.push(entry.map_err(|fault| (path.clone(), fault))?);
+        let entry = entry.map_err(|fault| (path.clone(), fault))?;
+        nested.push((path.0.len() - 1, entry));
     }
+    nested.sort_by_key(|(depth, _)| Reverse(*depth));
+    let mut splices: Vec<Splice> = nested.into_iter().map(|(_, splice)| splice).collect();
     for (alias, path) in &reach.aliases {
         let node = document.node(*alias);
         let value = match path {

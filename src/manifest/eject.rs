@@ -12,8 +12,10 @@ use super::names::{
     DIRECTORY, ENTRY, ENTRY_BEHIND_KEPT, ENTRY_FIRST, ENTRY_LAST, IMAGE, KEPT, RESTORE, SHIM,
     VARIABLE,
 };
-use super::path::Path;
-use super::reader::{Documents, readable};
+use super::ours::{self, Ours};
+use super::path::{Path, Step};
+use super::readable::readable;
+use super::reader::Documents;
 use super::record;
 use super::remove::{self, Cuts};
 use super::stream::Draft;
@@ -91,14 +93,14 @@ pub(super) fn eject<'s>(
         for workload in workload::workloads(&value, templates) {
             let number = ejected.there.len();
             ejected.there.push(workload.title());
-            let configmap = configmap(&value, &workload);
+            let ours = Ours::of(&value, &workload);
             if !chooses(&workload) {
-                ejected.used.extend(configmap);
+                ejected.used.extend(ours.configmap);
                 continue;
             }
             ejected.chosen += 1;
-            ejected.unused.extend(configmap);
-            let held = cut(&value, &workload, &mut cuts);
+            let held = cut(&value, &workload, &ours, &mut cuts);
+            ejected.unused.extend(ours.configmap);
             if !held.is_empty() {
                 ejected.held.insert(number, held);
             }
@@ -130,16 +132,8 @@ pub(super) fn may_hold(text: &str) -> bool {
     text.contains(SHIM) || text.contains(DIRECTORY) || text.contains(RESTORE)
 }
 
-/// The ConfigMap of ours that a workload uses.
-fn configmap(value: &Value, workload: &Workload) -> Option<String> {
-    let volumes = workload.spec.then("volumes");
-    let mut volumes = list(value, &volumes).iter();
-    let ours = volumes.find(|one| is_named(one, SHIM))?;
-    Some(ours.get("configMap")?.get("name")?.as_str()?.to_owned())
-}
-
 /// Finds all that is ours in a workload, and gives the rules of its containers.
-fn cut(value: &Value, workload: &Workload, cuts: &mut Cuts) -> Held {
+fn cut(value: &Value, workload: &Workload, ours: &Ours, cuts: &mut Cuts) -> Held {
     let mut held = Held::new();
     let annotations = workload.object.keys("metadata.annotations");
     let restore = annotations.then(RESTORE);
@@ -148,12 +142,9 @@ fn cut(value: &Value, workload: &Workload, cuts: &mut Cuts) -> Held {
         records = serde_json::from_str(text).unwrap_or_default();
         cuts.entry(&annotations, RESTORE);
     }
-    for name in ["volumes", "initContainers"] {
-        let list_path = workload.spec.then(name);
-        for (index, one) in list(value, &list_path).iter().enumerate() {
-            if is_named(one, SHIM) {
-                cuts.item(&list_path, index);
-            }
+    for path in ours.volumes.iter().chain(&ours.init) {
+        if let (list, Some(Step::Index(index))) = path.split() {
+            cuts.item(&list, *index);
         }
     }
     let copies = record::undo(value, &records, cuts);
@@ -161,10 +152,10 @@ fn cut(value: &Value, workload: &Workload, cuts: &mut Cuts) -> Held {
         let containers = workload.spec.then(name);
         for (index, container) in list(value, &containers).iter().enumerate() {
             let path = containers.then(index);
-            if is_named(container, SHIM) || copies.contains(&path) {
+            if ours.init.contains(&path) || copies.contains(&path) {
                 continue;
             }
-            if let Some(rules) = cut_container(value, &path, &records, cuts) {
+            if let Some(rules) = cut_container(value, &path, ours, &records, cuts) {
                 let name = container.get("name").and_then(Value::as_str);
                 held.insert(name.unwrap_or_default().to_owned(), rules);
             }
@@ -178,13 +169,14 @@ fn cut(value: &Value, workload: &Workload, cuts: &mut Cuts) -> Held {
 fn cut_container(
     value: &Value,
     container: &Path,
+    ours: &Ours,
     records: &Records,
     cuts: &mut Cuts,
 ) -> Option<Vec<(String, Value)>> {
     let mut is_ours = false;
     let mounts = container.then("volumeMounts");
-    for (index, mount) in list(value, &mounts).iter().enumerate() {
-        if is_named(mount, SHIM) {
+    for index in 0..list(value, &mounts).len() {
+        if ours.mounts.contains(&mounts.then(index)) {
             cuts.item(&mounts, index);
             is_ours = true;
         }
@@ -195,9 +187,8 @@ fn cut_container(
         let text = variable.get("value").and_then(Value::as_str);
         text.unwrap_or_default().to_owned()
     };
-    is_ours |= variables
-        .iter()
-        .any(|one| is_named(one, LD_PRELOAD) && text(one).contains(ENTRY));
+    let own = container.get(value).unwrap_or(&Value::Null);
+    is_ours |= ours::is_preloaded(own) && !ours::is_hidden(own);
     if !is_ours {
         return None;
     }
@@ -251,8 +242,4 @@ fn list<'v>(value: &'v Value, path: &Path) -> &'v [Value] {
         Some(Value::Array(items)) => items,
         _ => &[],
     }
-}
-
-fn is_named(value: &Value, name: &str) -> bool {
-    value.get("name").and_then(Value::as_str) == Some(name)
 }

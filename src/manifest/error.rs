@@ -68,6 +68,11 @@ pub enum Fault {
     #[error("this is no YAML: {why}")]
     Syntax { why: String },
     #[error(
+        "a line of it is not indented further than its key, as YAML asks within brackets \
+         and quotes: indent that by more blanks, or write all of it on one line"
+    )]
+    Indentation,
+    #[error(
         "this is no YAML yet: it holds {{{{ }}}}, as Helm's templates do; render it first: \
          helm template … | reuseport inject -f -"
     )]

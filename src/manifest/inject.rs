@@ -3,7 +3,6 @@
 //! What a stream holds of ours is taken out first, so that doing it twice is doing
 //! it once, and other rules or a newer shim take the place of the old ones.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
@@ -19,13 +18,15 @@ use super::fit::{Additions, Claims};
 use super::look::{self, Asked, Images, Seen};
 use super::named_ports::NamedPorts;
 use super::names::SHIM;
+use super::origin::Origin;
 use super::path::Path;
 use super::pods::{self, Pin};
-use super::reader::{Documents, readable};
+use super::readable::{has_halves, readable};
+use super::reader::Documents;
 use super::stream::Draft;
 use super::workload::{self, Workload};
 use super::write::Indent;
-use super::{Injection, Outcome, Source, compose, configmap, kind_of, krm};
+use super::{Injection, Outcome, Source, compose, configmap, kind_of, krm, ours};
 use crate::finding::{Finding, Severity};
 use crate::image::Platform;
 use crate::shim::{self, Architecture};
@@ -143,7 +144,7 @@ impl Call<'_> {
             self.configmaps.clear();
         }
         if !eject::may_hold(&source.text) {
-            return self.place(source, &HashMap::new());
+            return self.place(source, &HashMap::new(), None);
         }
         let Ejected {
             draft,
@@ -159,20 +160,26 @@ impl Call<'_> {
             |one| self.chooses(one),
         )?;
         // ConfigMaps that were brought here by others' hands stay.
-        let text = draft.finish(|name| used.contains(name) || !unused.contains(name))?;
+        let (text, origin) =
+            draft.finish_with_origin(|name| used.contains(name) || !unused.contains(name))?;
         let bare = Source {
             name: source.name.clone(),
             text,
         };
-        self.place(&bare, &held)
+        self.place(&bare, &held, Some(&origin.indexed()))
     }
 
     /// Puts the shim into a stream that holds none in the workloads that are
     /// chosen.
-    fn place(&mut self, source: &Source, held: &HashMap<usize, Held>) -> Result<String, Error> {
+    fn place(
+        &mut self,
+        source: &Source,
+        held: &HashMap<usize, Held>,
+        origin: Option<&Origin>,
+    ) -> Result<String, Error> {
         let mut draft = Draft::new(&source.name, &source.text);
         let readable = readable(&source.text);
-        let mut documents = Documents::new(&source.name, &source.text, &readable);
+        let mut documents = Documents::new(&source.name, &source.text, &readable).of(origin);
         let mut number = 0;
         while let Some(document) = documents.next()? {
             if compose::is_compose(&document) {
@@ -338,6 +345,8 @@ impl Call<'_> {
         if pods::is_windows(spec) {
             return Err(error(&workload.spec, Fault::Windows));
         }
+        let has_init = matches!(self.options.delivery, Delivery::Init(_));
+        ours::check(value, workload, has_init).map_err(|(path, fault)| error(&path, fault))?;
         let mut additions = Additions::default();
         for one in &chosen.containers {
             let seen = self.look(place, spec, one)?;
@@ -448,7 +457,7 @@ impl Call<'_> {
         if let Some(name) = self.configmaps.get(&key) {
             return Ok(name.clone());
         }
-        if let Cow::Owned(_) = readable(&place.source.text) {
+        if has_halves(&place.source.text) {
             return Err(error(Fault::HalfCharacters));
         }
         let object = configmap::new(shim, workload);

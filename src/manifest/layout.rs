@@ -93,11 +93,15 @@ impl Document<'_> {
             };
         };
         let start = self.node(id).start;
+        let (document, line, column) = match self.origin {
+            Some(origin) => origin.place(start),
+            None => (self.index, self.line(start), self.column(start) + 1),
+        };
         Position {
             file: file.to_owned(),
-            document: self.index + 1,
-            line: self.line(start),
-            column: self.column(start) + 1,
+            document: document + 1,
+            line,
+            column,
             path: path.shown(),
         }
     }

@@ -6,6 +6,7 @@
 //! What [`eject`] gives for a text that [`inject`] made is the text that went in.
 
 mod advice;
+mod annotations;
 mod compose;
 mod configmap;
 mod container;
@@ -22,11 +23,14 @@ mod layout;
 mod look;
 mod named_ports;
 mod names;
+mod origin;
+mod ours;
 mod path;
 mod pods;
 pub mod policy;
 mod ports;
 mod quantity;
+mod readable;
 mod reader;
 mod record;
 mod remove;
@@ -50,6 +54,7 @@ pub use error::{Error, Fault, Position};
 pub use inject::{inject, inject_looking};
 pub use join::join;
 pub use look::{Asked, Images, Seen};
+pub use names::{is_label, is_subdomain};
 pub use pods::SIDECARS;
 pub use shards::{ShardProbes, Shards};
 pub use unfit::Unfit;

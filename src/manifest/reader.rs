@@ -14,6 +14,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::document::{Content, Document, Id, Node};
 use super::error::{Error, Fault, Position};
+use super::origin::Origin;
+use super::readable::{self, INDENTATION, Offsets};
 
 /// How deep collections may lie in one another. Kubernetes' own objects stay
 /// below 60.
@@ -22,74 +24,6 @@ const DEEPEST: usize = 200;
 /// What aliases may expand to, in nodes, where it is more than a few times what
 /// is written.
 const MOST_EXPANDED: u64 = 500_000;
-
-/// `text` as the parser takes it, which is of the same length.
-///
-/// JSON writes what lies beyond 16 bits as two escapes (`\ud83d\ude00`), neither of
-/// which is a character to YAML: each becomes that of another, which nobody sees, as
-/// a string of JSON is never written anew.
-pub(super) fn readable(text: &str) -> Cow<'_, str> {
-    let is_json = text
-        .trim_start_matches('\u{feff}')
-        .trim_start()
-        .starts_with('{');
-    let bytes = text.as_bytes();
-    let is_half = |at: &usize| {
-        let before = text[..*at].len() - text[..*at].trim_end_matches('\\').len();
-        before.is_multiple_of(2)
-            && matches!(bytes.get(at + 2), Some(b'd' | b'D'))
-            && matches!(
-                bytes.get(at + 3),
-                Some(b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
-            )
-    };
-    let escapes = text.match_indices("\\u").map(|(at, _)| at);
-    let halves: Vec<usize> = if is_json {
-        escapes.filter(is_half).collect()
-    } else {
-        Vec::new()
-    };
-    let mut readable = Cow::Borrowed(text);
-    for at in halves {
-        // \ud800 to \udfff become \ue800 to \uefff, which are for private use.
-        readable.to_mut().replace_range(at + 2..at + 3, "e");
-    }
-    readable
-}
-
-/// Turns the parser's positions, which count characters, into bytes.
-#[derive(Debug)]
-struct Offsets<'t> {
-    text: &'t str,
-    /// The byte of every 64th character, unless each is one byte.
-    marks: Vec<usize>,
-}
-
-impl<'t> Offsets<'t> {
-    const STEP: usize = 64;
-
-    fn new(text: &'t str) -> Self {
-        let marks = if text.is_ascii() {
-            Vec::new()
-        } else {
-            let bytes = text.char_indices().map(|(byte, _)| byte);
-            bytes.step_by(Self::STEP).collect()
-        };
-        Self { text, marks }
-    }
-
-    fn byte(&self, character: usize) -> usize {
-        if self.marks.is_empty() {
-            return character.min(self.text.len());
-        }
-        let Some(&mark) = self.marks.get(character / Self::STEP) else {
-            return self.text.len();
-        };
-        let mut rest = self.text[mark..].char_indices();
-        let found = rest.nth(character % Self::STEP);
-        found.map_or(self.text.len(), |(byte, _)| mark + byte)
-    }
-}
 
 /// A collection that is being read.
 #[derive(Debug)]
@@ -108,8 +42,12 @@ pub(super) struct Documents<'t> {
     parser: Parser<'t, StrInput<'t>>,
     offsets: Offsets<'t>,
     next: usize,
+    /// A byte whose line is known, and that line: the parser's own are those of what
+    /// is readable.
+    line: (usize, usize),
     /// Where the document before this one ended.
     end: usize,
+    origin: Option<&'t Origin<'t>>,
 }
 
 /// What is known of a document while it is read.
@@ -127,16 +65,23 @@ struct Builder<'t> {
 }
 
 impl<'t> Documents<'t> {
-    /// The documents of `text`, which came from `file` and is [`readable`] so.
+    /// The documents of `text`, which came from `file` and is [`readable`](readable::readable) so.
     pub(super) fn new(file: &'t str, text: &'t str, readable: &'t str) -> Self {
         Self {
             file,
             text,
             parser: Parser::new_from_str(readable),
-            offsets: Offsets::new(text),
+            offsets: Offsets::new(readable),
             next: 0,
+            line: (0, 1),
             end: usize::from(text.starts_with('\u{feff}')) * '\u{feff}'.len_utf8(),
+            origin: None,
         }
+    }
+
+    /// The same, of a text that was made of another.
+    pub(super) fn of(self, origin: Option<&'t Origin<'t>>) -> Self {
+        Self { origin, ..self }
     }
 
     /// The next document.
@@ -150,7 +95,8 @@ impl<'t> Documents<'t> {
                 Some(Err(error)) => return Err(self.syntax(&error, String::new())),
                 Some(Ok((Event::DocumentStart(is_explicit), span))) => {
                     let bytes = self.bytes(span);
-                    let (start, line) = (bytes.start, span.start.line());
+                    let start = bytes.start;
+                    let line = self.line(start);
                     break (is_explicit.then_some(bytes), start, (start, line));
                 }
                 Some(Ok(_)) => {}
@@ -178,15 +124,14 @@ impl<'t> Documents<'t> {
                     break;
                 }
                 Some(Ok((event, span))) => {
-                    let line = span.start.line();
-                    let column = span.start.col() + 1;
                     let span = self.bytes(span);
-                    builder.take(self.text, event, span).map_err(|fault| {
+                    let start = span.start;
+                    if let Err(fault) = builder.take(self.text, event, span) {
                         let hint = matches!(fault, Fault::ComplexKey { .. });
                         let templates = hint && self.text.contains("{{");
                         let fault = if templates { Fault::Template } else { fault };
-                        Error::at(self.position(line, column, builder.path()), fault)
-                    })?;
+                        return Err(Error::at(self.position(start, builder.path()), fault));
+                    }
                 }
                 Some(Err(error)) => return Err(self.syntax(&error, builder.path())),
                 None => break,
@@ -203,6 +148,7 @@ impl<'t> Documents<'t> {
             marker,
             fingerprint: builder.hasher.finish(),
             known_line: Cell::new(known_line),
+            origin: self.origin,
         }))
     }
 
@@ -223,28 +169,40 @@ impl<'t> Documents<'t> {
         start
     }
 
-    fn position(&self, line: usize, column: usize, path: String) -> Position {
+    /// The line of a byte, which is none before those that were asked for.
+    fn line(&mut self, at: usize) -> usize {
+        let (known, line) = self.line;
+        let more = self.text.get(known..at).unwrap_or_default();
+        let line = line + more.bytes().filter(|byte| *byte == b'\n').count();
+        self.line = (at.max(known), line);
+        line
+    }
+
+    fn position(&mut self, at: usize, path: String) -> Position {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
         Position {
             file: self.file.to_owned(),
             document: self.next + 1,
-            line,
-            column,
+            line: self.line(at),
+            column: before[start..].chars().count() + 1,
             path,
         }
     }
 
-    fn syntax(&self, error: &ScanError, path: String) -> Error {
-        let (line, column) = (error.marker().line(), error.marker().col() + 1);
-        let position = self.position(line, column, path);
+    fn syntax(&mut self, error: &ScanError, path: String) -> Error {
+        let at = self.offsets.byte(error.marker().index());
+        let position = self.position(at, path);
         // What is seen first of a template may be far from where it is.
         let is_template = self.text.contains("{{");
         let is_json = self.text.trim_start().starts_with('{');
-        let at = self.offsets.byte(error.marker().index());
         let rest = self.text.get(at..).unwrap_or_default();
         let fault = if is_json && position.path.is_empty() && rest.starts_with('{') {
             Fault::JsonStream
         } else if is_template {
             Fault::Template
+        } else if error.info().starts_with(INDENTATION) {
+            Fault::Indentation
         } else {
             Fault::Syntax {
                 why: error.info().to_owned(),
@@ -258,22 +216,12 @@ impl<'t> Documents<'t> {
 /// the parser counts what follows the quote in with it.
 fn closing_quote(text: &str, style: ScalarStyle) -> Option<usize> {
     let quote = match style {
-        ScalarStyle::SingleQuoted => b'\'',
-        ScalarStyle::DoubleQuoted => b'"',
+        ScalarStyle::SingleQuoted => '\'',
+        ScalarStyle::DoubleQuoted => '"',
         _ => return None,
     };
-    let bytes = text.as_bytes();
-    let mut at = text.find(char::from(quote))? + 1;
-    while let Some(&byte) = bytes.get(at) {
-        let next = bytes.get(at + 1);
-        at += match byte {
-            b'\\' if quote == b'"' => 2,
-            b'\'' if quote == b'\'' && next == Some(&b'\'') => 2,
-            _ if byte == quote => return Some(at + 1),
-            _ => 1,
-        };
-    }
-    None
+    let start = text.find(quote)?;
+    Some(start + readable::closing_quote(&text.as_bytes()[start..])?)
 }
 
 impl<'t> Builder<'t> {

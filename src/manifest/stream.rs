@@ -1,12 +1,16 @@
 //! A stream with changes to its documents: the text that it becomes, read again
 //! and held against what was meant before anybody gets it.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use super::document::Document;
 use super::edit::Edited;
 use super::error::{Error, Fault, Position};
-use super::reader::{Documents, readable};
+use super::origin::Origin;
+use super::readable::readable;
+use super::reader::Documents;
 use super::splice::Splice;
 use super::value;
 use super::write::Indent;
@@ -18,6 +22,22 @@ enum Expected {
     Same(u64),
     /// A value, by its hash.
     Value(u64),
+}
+
+/// A document of the result, or what is put before one.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    expected: Expected,
+    /// Which document of the input it comes from or stands before, and where that
+    /// begins.
+    document: usize,
+    start: usize,
+}
+
+impl Part {
+    fn origin(&self) -> (usize, usize) {
+        (self.document, self.start)
+    }
 }
 
 /// A document that goes if nothing uses it. Its places are those in the result.
@@ -42,7 +62,11 @@ pub(super) struct Draft<'s> {
     done: usize,
     /// Whether two changes overlap.
     is_broken: bool,
-    expected: Vec<Expected>,
+    parts: Vec<Part>,
+    /// What was copied: its places in the result and in the text.
+    copied: Vec<(usize, usize)>,
+    /// What was taken out of the result then.
+    deleted: Vec<Range<usize>>,
     candidates: Vec<Candidate>,
     /// The candidate before the next document, whose end that document tells.
     is_open: bool,
@@ -57,7 +81,9 @@ impl<'s> Draft<'s> {
             result: String::with_capacity(text.len() + text.len() / 8),
             done: 0,
             is_broken: false,
-            expected: Vec::new(),
+            parts: Vec::new(),
+            copied: Vec::new(),
+            deleted: Vec::new(),
             candidates: Vec::new(),
             is_open: false,
         }
@@ -79,7 +105,7 @@ impl<'s> Draft<'s> {
             Some(_) => format!("---{newline}{body}"),
         };
         self.apply(vec![Splice::insert(before.start, text)]);
-        self.expected.push(Expected::Value(value::hash(object)));
+        self.part(before, Expected::Value(value::hash(object)));
     }
 
     /// Takes the next document, changed or as it is.
@@ -88,10 +114,18 @@ impl<'s> Draft<'s> {
         match edited {
             Some(Edited { splices, meant }) => {
                 self.apply(splices);
-                self.expected.push(Expected::Value(value::hash(&meant)));
+                self.part(document, Expected::Value(value::hash(&meant)));
             }
-            None => self.expected.push(Expected::Same(document.fingerprint)),
+            None => self.part(document, Expected::Same(document.fingerprint)),
         }
+    }
+
+    fn part(&mut self, document: &Document, expected: Expected) {
+        self.parts.push(Part {
+            expected,
+            document: document.index,
+            start: document.start,
+        });
     }
 
     /// Takes the next document, which is to go if nothing uses `name`.
@@ -104,10 +138,10 @@ impl<'s> Draft<'s> {
             has_marker: document.marker.is_some(),
             end: usize::MAX,
             end_with_marker: usize::MAX,
-            place: self.expected.len(),
+            place: self.parts.len(),
         });
         self.is_open = true;
-        self.expected.push(Expected::Same(document.fingerprint));
+        self.part(document, Expected::Same(document.fingerprint));
     }
 
     /// Tells the candidate before `next`, if it is one, where it ends.
@@ -134,7 +168,10 @@ impl<'s> Draft<'s> {
     /// Copies the text up to `end`, and gives where that is in the result.
     fn copy(&mut self, end: usize) -> usize {
         match self.text.get(self.done..end) {
-            Some(text) => self.result += text,
+            Some(text) => {
+                self.copied.push((self.result.len(), self.done));
+                self.result += text;
+            }
             None => self.is_broken = true,
         }
         self.done = end;
@@ -167,66 +204,88 @@ impl<'s> Draft<'s> {
         }
         let mut kept = String::with_capacity(self.result.len());
         let mut done = 0;
+        let mut gone = Vec::new();
         for (first, last) in &runs {
             kept += self.result.get(done..first.start).unwrap_or_default();
+            let start = first.start;
             done = if first.has_marker {
                 last.end
             } else {
                 last.end_with_marker
             };
+            gone.push(start..done);
         }
         kept += self.result.get(done..).unwrap_or_default();
         for (first, last) in runs.iter().rev() {
-            self.expected.drain(first.place..=last.place);
+            self.parts.drain(first.place..=last.place);
         }
         self.result = kept;
+        self.deleted = gone;
     }
 
     /// The text of the result, without the candidates that nothing uses.
     ///
     /// # Errors
     /// It does not read as what was meant.
-    pub(super) fn finish(mut self, is_used: impl Fn(&str) -> bool) -> Result<String, Error> {
+    pub(super) fn finish(self, is_used: impl Fn(&str) -> bool) -> Result<String, Error> {
+        self.finish_with_origin(is_used).map(|(text, _)| text)
+    }
+
+    /// The same, with where it comes from.
+    ///
+    /// # Errors
+    /// Those of [`Self::finish`].
+    pub(super) fn finish_with_origin(
+        mut self,
+        is_used: impl Fn(&str) -> bool,
+    ) -> Result<(String, Origin<'s>), Error> {
         self.copy(self.text.len());
         self.delete_unused(is_used);
+        let mut documents: Vec<(usize, usize)> = self.parts.iter().map(Part::origin).collect();
+        documents.dedup();
+        let origin = Origin::new(self.text, documents, self.copied, self.deleted);
         if self.result == self.text {
-            return Ok(self.result);
+            return Ok((self.result, origin));
         }
-        let mismatch = |document: usize, why: &'static str| {
+        let mismatch = |part: Option<&Part>, why: &'static str| {
+            let (document, start) = part.or(self.parts.last()).map_or((0, 0), Part::origin);
+            let before = &self.text[..start.min(self.text.len())];
             let position = Position {
                 file: self.file.to_owned(),
                 document: document + 1,
-                line: 1,
+                line: before.matches('\n').count() + 1,
                 column: 1,
                 path: String::new(),
             };
             Error::at(position, Fault::Mismatch { why })
         };
         if self.is_broken {
-            return Err(mismatch(0, "two changes overlap"));
+            return Err(mismatch(self.parts.first(), "two changes overlap"));
         }
         let text = self.result;
         let readable = readable(&text);
         let mut documents = Documents::new(self.file, &text, &readable);
-        let mut expected = self.expected.iter();
-        while let Some(document) = documents
-            .next()
-            .map_err(|_| mismatch(0, "it is no YAML any more"))?
-        {
-            let is_right = match expected.next() {
-                Some(Expected::Same(fingerprint)) => *fingerprint == document.fingerprint,
-                Some(Expected::Value(hash)) => *hash == document.hash(document.root),
-                None => false,
+        let mut parts = self.parts.iter();
+        loop {
+            let part = parts.next();
+            let document = documents
+                .next()
+                .map_err(|_| mismatch(part, "it is no YAML any more"))?;
+            let is_right = match (part, &document) {
+                (None, None) => break,
+                (None, Some(_)) => false,
+                (Some(_), None) => return Err(mismatch(part, "a document is missing")),
+                (Some(part), Some(document)) => match part.expected {
+                    Expected::Same(fingerprint) => fingerprint == document.fingerprint,
+                    Expected::Value(hash) => hash == document.hash(document.root),
+                },
             };
             if !is_right {
-                return Err(mismatch(document.index, "a document differs"));
+                return Err(mismatch(part, "a document differs"));
             }
-        }
-        if expected.next().is_some() {
-            return Err(mismatch(0, "a document is missing"));
         }
         drop(documents);
         drop(readable);
-        Ok(text)
+        Ok((text, origin))
     }
 }

@@ -166,9 +166,11 @@ pub fn values() -> Vec<Vec<Value>> {
 }
 
 /// Manifests as people write them: anchors, merge keys, block scalars and the like.
-pub const WRITTEN: [(&str, &str); 19] = [
+pub const WRITTEN: [(&str, &str); 21] = [
     ("anchors", include_str!("written/anchors.yaml")),
     ("merges", include_str!("written/merges.yaml")),
+    ("brackets", include_str!("written/brackets.yaml")),
+    ("merged-last", include_str!("written/merged-last.yaml")),
     ("scalars", include_str!("written/scalars.yaml")),
     ("odd", include_str!("written/odd.yaml")),
     ("preload", include_str!("written/preload.yaml")),

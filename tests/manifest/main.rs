@@ -14,6 +14,7 @@ mod krm;
 mod laws;
 mod options;
 mod overlap;
+mod own;
 mod pods;
 mod policy;
 mod print;

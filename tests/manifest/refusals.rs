@@ -47,6 +47,10 @@ fn bad_input_is_named_by_file_line_column_document_and_path() {
             "3:2: document 1, .spec: this is no YAML: tabs disallowed",
         ),
         (
+            &pod("    args: [\n    \"-c\", \"a\n    b\"\n    ]\n"),
+            "7:11: document 1, .spec.containers[0].args[1]: a line of it is not indented further than its key",
+        ),
+        (
             "a: 1\n---\nspec:\n  b: 1\n  b: 2\n",
             "5:3: document 2, .spec.b: the key \"b\" is here twice",
         ),
@@ -116,6 +120,10 @@ fn bad_input_is_named_by_file_line_column_document_and_path() {
             "expected a string, found a number; quote it",
         ),
         (
+            "kind: Pod\nmetadata: {annotations: {reuseport.dev/inject: no}}\nspec: {containers: [{name: a}]}\n",
+            "the annotation reuseport.dev/inject: expected a string, found a boolean; quote it",
+        ),
+        (
             "kind: Pod\nmetadata: {annotations: {reuseport.dev/containers: 'a,b'}}\nspec: {containers: [{name: a}]}\n",
             "there is no container b; there are a",
         ),
@@ -162,6 +170,44 @@ pub fn refused(flags: &[&str], cases: &[(&str, &str)]) {
             "{input}\n{stderr}\n{expected}"
         );
     }
+}
+
+#[test]
+fn places_are_those_of_the_input_where_that_holds_the_shim_already() {
+    let good = "# é\nkind: Pod\nmetadata: {name: good}\nspec:\n  containers:\n  - name: a\n    env: null\n";
+    let (status, stdout, _) = filter(&["inject", "-f", "-", "--arch", "amd64"], good);
+    assert_eq!(status, Some(0));
+    let (documents, lines) = (2, stdout.lines().count());
+    assert_eq!(stdout.matches("\nkind: ").count(), documents);
+    let more = "---\nkind: Pod\nmetadata: {name: bad}\nspec: {containers: [{name: b, env: x}]}\n";
+    let (status, _, stderr) = filter(&["inject", "-f", "-"], &format!("{stdout}{more}"));
+    let place = format!(
+        "reuseport: standard input:{}:36: document {}, .spec.containers[0].env: expected a list",
+        lines + 4,
+        documents + 1
+    );
+    assert!(status == Some(2) && stderr.starts_with(&place), "{stderr}");
+    // Of findings, too.
+    let more = more.replace("env: x", "envFrom: [{secretRef: {name: s}}]");
+    let (status, _, stderr) = filter(&["inject", "-f", "-"], &format!("{stdout}{more}"));
+    let place = format!("standard input:{}: Pod/bad: warning: env-from: ", lines + 2);
+    assert!(status == Some(0) && stderr.contains(&place), "{stderr}");
+}
+
+#[test]
+fn an_annotation_that_nobody_reads_is_named() {
+    let input = "kind: Deployment\nmetadata: {name: w, annotations: {reuseport.dev/op: '1', reuseport.dev/restore: '{}'}}\nspec:\n  template:\n    metadata: {annotations: {reuseport.dev/prot: '80', reuseport.dev/x: '', reuseport.dev/addr: '::1', reuseport: x}}\n    spec: {containers: [{name: a}]}\n";
+    let (status, _, stderr) = filter(&["inject", "-f", "-", "--configmap", "c"], input);
+    assert_eq!(status, Some(0));
+    let begin = "standard input:1: Deployment/w: warning: unknown-annotation: the annotation reuseport.dev/";
+    let expected = [
+        "prot is none of reuseport's, and has no effect\n  did you mean reuseport.dev/port or /proto?\n",
+        "x is none of reuseport's, and has no effect\n  there are reuseport.dev/inject, /containers, /addr, /port, /op, /proto, /interface, /program, /debug\n",
+        "op of the Deployment has no effect: those of its pod template count\n  put it into .spec.template.metadata.annotations\n",
+    ];
+    let expected = expected.map(|one| format!("{begin}{one}")).concat();
+    assert!(stderr.starts_with(&expected), "{stderr}");
+    assert_eq!(stderr.matches("unknown-annotation").count(), 3, "{stderr}");
 }
 
 #[test]
@@ -252,6 +298,9 @@ fn calls_that_make_no_sense_are_refused() {
             "--configmap",
             "c",
         ],
+        &["inject", "-f", "-", "--configmap", "Bad Name"],
+        &["inject", "-f", "-", "--delivery", "image=A b"],
+        &["policy", "--delivery", "image=A b"],
         &["inject", "-f", "-", "--workload", "web"],
         &["inject", "-f", "-", "--template-path", "X=spec"],
         &["inject", "-f", "-", "--arch", "sparc"],

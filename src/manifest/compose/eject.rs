@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::super::document::Document;
 use super::super::edit::{Edited, Records};
 use super::super::eject::kept_path;
-use super::super::names::{DIRECTORY, ENTRY, ENTRY_LAST, KEPT, VARIABLE};
+use super::super::names::{ENTRY, ENTRY_LAST, KEPT, VARIABLE};
 use super::super::path::Path;
 use super::super::remove::{self, Cuts};
 use super::environment::{ENTRY_BEHIND_SHELLS, ENVIRONMENT};
-use super::{ASIDE, Compose, RESTORE, Refusal, Service, services};
+use super::{ASIDE, Compose, RESTORE, Refusal, Service, mount, services};
 use crate::preload::LD_PRELOAD;
 
 /// A document without the shim.
@@ -64,7 +64,9 @@ fn cut(value: &Value, service: &Service, cuts: &mut Cuts) -> bool {
         .flatten()
         .enumerate()
     {
-        if one.get("target").is_some_and(|one| one == DIRECTORY) {
+        // What its author mounts there would not be written so.
+        let is_written_so = |source| mount(source) == *one;
+        if one["source"].as_str().is_some_and(is_written_so) {
             cuts.item(&volumes, index);
             is_ours = true;
         }

@@ -3,7 +3,7 @@
 //! Every value in a map or a list of mixed types stands in `dyn()`: the API server
 //! refuses literals whose items have not all one type.
 
-use super::super::container::RULES;
+use super::super::annotations::RULES;
 use super::super::names::{
     ANNOTATION, DIRECTORY, ENTRY, ENTRY_BEHIND_KEPT, ENTRY_LAST, KEPT, SHIM,
 };

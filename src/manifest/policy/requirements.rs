@@ -2,7 +2,7 @@
 //! fails. `inject -f` refuses what fails one of them; the policy, which cannot say
 //! why, leaves such pods as they are, and with `--warn` another says it.
 
-use super::super::container::RULES;
+use super::super::annotations::RULES;
 use super::super::names::{ANNOTATION, DIRECTORY, KEPT, VARIABLE};
 use super::cel::{list, quoted};
 use crate::preload::LD_PRELOAD;
