@@ -181,10 +181,6 @@ impl Control {
         }
     }
 
-    pub(super) fn has_waiting(&self, wanted: Wanted) -> bool {
-        self.clients.iter().any(|one| one.wants == Some(wanted))
-    }
-
     /// Answers all who wait for `wanted`.
     pub(super) fn answer_all(&mut self, wanted: Wanted, status: u8, text: &str) {
         for client in &mut self.clients {

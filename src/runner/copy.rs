@@ -1,5 +1,6 @@
 //! A copy, as the runner sees it.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -56,9 +57,39 @@ pub(super) enum Word {
     Started(u32),
     Failed(String),
     Background,
-    Gone(u8),
+    Gone(End),
     /// The keeper has ended, and has not said why.
     Lost,
+}
+
+/// How a server has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// Its exit status, as a shell has it.
+    pub(super) status: u8,
+    /// The signal that ended it, if one did.
+    pub(super) signal: Option<i32>,
+}
+
+impl End {
+    pub(super) fn of_status(status: u8) -> Self {
+        Self {
+            status,
+            signal: None,
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.signal {
+            None => write!(f, "ended with status {}", self.status),
+            Some(signal) => match signal_hook::low_level::signal_name(signal) {
+                Some(name) => write!(f, "was ended by {name}"),
+                None => write!(f, "was ended by signal {signal}"),
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +107,8 @@ pub(super) struct Copy {
     pub(super) phase: Phase,
     pub(super) started: Instant,
     pub(super) held: Vec<Held>,
+    /// Its datagram sockets, by inode, which are not held.
+    pub(super) datagrams: Vec<u64>,
     /// The addresses of all its sockets, those that are not held too.
     pub(super) keys: Vec<Key>,
     /// When the last of them came.
@@ -147,6 +180,7 @@ impl Copy {
             phase: Phase::Starting(Instant::now() + plan.ready_timeout),
             started: Instant::now(),
             held: Vec::new(),
+            datagrams: Vec::new(),
             keys: Vec::new(),
             settled: None,
             has_notified: false,
@@ -158,6 +192,12 @@ impl Copy {
 
     pub(super) fn control(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+
+    /// All sockets that it is known to have.
+    pub(super) fn inodes(&self) -> impl Iterator<Item = u64> {
+        let held = self.held.iter().map(|one| one.inode);
+        held.chain(self.datagrams.iter().copied())
     }
 
     pub(super) fn is_serving(&self) -> bool {
@@ -221,7 +261,13 @@ fn word(line: &str) -> Option<Word> {
         "started" => Some(Word::Started(rest.parse().ok()?)),
         "failed" => Some(Word::Failed(rest.to_owned())),
         "background" => Some(Word::Background),
-        "gone" => Some(Word::Gone(rest.parse().ok()?)),
+        "gone" => {
+            let (status, signal) = rest.split_once(' ')?;
+            Some(Word::Gone(End {
+                status: status.parse().ok()?,
+                signal: signal.parse().ok().filter(|signal| *signal != 0),
+            }))
+        }
         _ => None,
     }
 }

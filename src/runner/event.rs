@@ -19,3 +19,11 @@ impl fmt::Display for Event {
         }
     }
 }
+
+/// So many copies, in words.
+pub(super) fn copies(count: usize) -> String {
+    match count {
+        1 => "1 copy".to_owned(),
+        _ => format!("{count} copies"),
+    }
+}

@@ -26,6 +26,7 @@ mod output;
 mod probe;
 mod program;
 mod roll;
+mod scale;
 mod signals;
 mod slots;
 mod state;

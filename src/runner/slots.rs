@@ -72,7 +72,10 @@ impl Supervisor<'_> {
     }
 
     /// Starts a copy for the slot `number`; nobody connects to it before it is ready.
-    pub(super) fn start_copy(&mut self, number: usize) -> Option<u64> {
+    ///
+    /// # Errors
+    /// What has been said of it.
+    pub(super) fn start_copy(&mut self, number: usize) -> Result<u64, String> {
         self.is_opening = true;
         self.steer();
         self.is_opening = false;
@@ -80,16 +83,21 @@ impl Supervisor<'_> {
         match Copy::start(&self.plan, self.generation, number) {
             Ok(copy) => {
                 self.copies.push(copy);
-                Some(self.generation)
+                Ok(self.generation)
             }
             Err(error) => {
-                self.say(
-                    "failed",
-                    Some(number),
-                    format!("cannot be started: {error}"),
-                );
-                None
+                let text = format!("cannot be started: {error}");
+                self.say("failed", Some(number), text.clone());
+                Err(text)
             }
+        }
+    }
+
+    /// Makes `copy` that of the slot `number`; without one, it is tried again.
+    pub(super) fn put_into(&mut self, number: usize, copy: Option<u64>) {
+        if let Some(slot) = self.slot_mut(number) {
+            slot.copy = copy;
+            slot.start_at = copy.is_none().then(|| Instant::now() + AGAIN);
         }
     }
 
@@ -103,10 +111,10 @@ impl Supervisor<'_> {
             .map(|slot| slot.number)
             .collect();
         for number in due {
-            let copy = self.start_copy(number);
-            if let Some(slot) = self.slot_mut(number) {
-                slot.copy = copy;
-                slot.start_at = copy.is_none().then(|| now + AGAIN);
+            let outcome = self.start_copy(number);
+            self.put_into(number, outcome.as_ref().ok().copied());
+            if let Err(why) = outcome {
+                self.fail_scaling(number, &why);
             }
         }
         self.slots.iter().filter_map(|slot| slot.start_at).min()
@@ -171,8 +179,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Ends a copy that never was ready.
-    fn fail(&mut self, generation: u64, why: String) {
+    /// Ends a copy that is of no use.
+    pub(super) fn fail(&mut self, generation: u64, why: String) {
         if let Some(copy) = self.copy_mut(generation) {
             copy.failure = Some(why);
             copy.kill();
@@ -315,7 +323,7 @@ impl Supervisor<'_> {
             (Ready::Http(path), _) => format!("it does not answer {path} with a status below 400"),
             _ => "it does not say READY=1".to_owned(),
         };
-        format!("not ready within {time} s: {what}")
+        format!("was not ready within {time} s: {what}")
     }
 
     fn now_serves(&mut self, generation: u64) {

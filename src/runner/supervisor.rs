@@ -12,11 +12,12 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_
 use super::control::{self, Control, Request, Wanted};
 use super::copy::{Copy, Held, Word};
 use super::endpoint::Endpoint;
-use super::event::Event;
+use super::event::{Event, copies};
 use super::metrics::Counts;
 use super::notify::{self, Manager};
 use super::orphans::Orphan;
 use super::roll::Roll;
+use super::scale::Scaling;
 use super::signals::{self, Signals};
 use super::slots::Slot;
 use super::steering::Group;
@@ -39,6 +40,9 @@ pub(super) struct Supervisor<'a> {
     pub(super) slots: Vec<Slot>,
     pub(super) groups: Vec<Group>,
     pub(super) roll: Option<Roll>,
+    /// Whether another restart was asked for when none could begin.
+    pub(super) is_roll_wanted: bool,
+    pub(super) scaling: Option<Scaling>,
     pub(super) ending: Option<Ending>,
     pub(super) control: Control,
     pub(super) manager: Manager,
@@ -46,8 +50,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) counts: Counts,
     /// Listeners of copies that have died, kept for the next one.
     pub(super) orphans: Vec<Orphan>,
-    /// A listener that is being closed.
-    pub(super) closing: Option<Held>,
+    /// Listeners that are being closed, the next one last.
+    pub(super) closing: Vec<Held>,
     /// How many copies have been started.
     pub(super) generation: u64,
     /// Whether every slot has had a copy that was ready.
@@ -82,12 +86,14 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         copies: Vec::new(),
         groups: Vec::new(),
         roll: None,
+        is_roll_wanted: false,
+        scaling: None,
         ending: None,
         control,
         endpoint,
         counts: Counts::default(),
         orphans: Vec::new(),
-        closing: None,
+        closing: Vec::new(),
         generation: 0,
         is_up: false,
         is_opening: false,
@@ -152,10 +158,11 @@ impl Supervisor<'_> {
         // After what changes the copies' phases, since this says when it is to be
         // done again.
         next[1] = self.look_after();
+        self.note_up();
+        self.go_on_scaling();
         if self.go_on_rolling() {
             next[1] = Some(Instant::now());
         }
-        self.note_up();
         if let (Some(due), Some(pause)) = (self.next_watchdog, self.manager.watchdog) {
             let now = Instant::now();
             if due <= now {
@@ -176,22 +183,14 @@ impl Supervisor<'_> {
             copy.is_some_and(Copy::is_serving)
         };
         let is_full = self.slots.iter().all(is_serving) && self.slots.len() == self.plan.copies;
-        if !is_full {
-            return;
-        }
-        if !self.is_up && self.ending.is_none() {
+        if is_full && !self.is_up && self.ending.is_none() {
             self.is_up = true;
-            let count = self.slots.len();
-            self.say("up", None, format!("{count} copies serve"));
+            self.say("up", None, serving(self.slots.len()));
             if let Some(text) = self.prospect() {
                 self.say("prospect", None, text.to_owned());
             }
             self.manager
                 .say(&format!("READY=1\nMAINPID={}", std::process::id()));
-        }
-        if self.control.has_waiting(Wanted::Scale) {
-            let text = format!("{} copies serve", self.slots.len());
-            self.control.answer_all(Wanted::Scale, 0, &text);
         }
     }
 
@@ -258,11 +257,7 @@ impl Supervisor<'_> {
                 signals::Request::Reap => reap(),
                 signals::Request::Stop if self.ending.is_some() => self.kill_all(),
                 signals::Request::Stop => self.end(0),
-                signals::Request::Restart => {
-                    if let Err(why) = self.begin_roll() {
-                        self.say("restart-failed", None, format!("no restart: {why}"));
-                    }
-                }
+                signals::Request::Restart => self.begin_roll_or_later(),
                 signals::Request::State => {
                     let text = self.summary();
                     self.say("state", None, text);
@@ -297,54 +292,10 @@ impl Supervisor<'_> {
                     self.end(0);
                 }
             }
-            Request::Scale(count) => {
-                let most = self.plan.most();
-                let why = if count == 0 || count > most {
-                    let why = if self.plan.cpus.is_empty() {
-                        ""
-                    } else {
-                        ", one a CPU (--pin)"
-                    };
-                    Some(format!("the number of copies is from 1 to {most}{why}"))
-                } else if self.ending.is_some() || self.roll.is_some() || !self.is_up {
-                    Some("the runner is starting, restarting or ending".to_owned())
-                } else {
-                    None
-                };
-                match why {
-                    Some(why) => self.control.answer(client, 1, &why),
-                    None => {
-                        self.control.wait(client, Wanted::Scale);
-                        self.scale(count);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds slots at the end, or takes the last ones away.
-    fn scale(&mut self, count: usize) {
-        let before = self.plan.copies;
-        self.plan.copies = count;
-        self.say("scale", None, format!("from {before} to {count} copies"));
-        for number in 0..count {
-            match self.slot_mut(number) {
-                Some(slot) => slot.is_closing = false,
-                None => self.slots.push(Slot::new(number)),
-            }
-        }
-        self.slots.sort_by_key(|slot| slot.number);
-        let mut closing = Vec::new();
-        for slot in self.slots.iter_mut().filter(|slot| slot.number >= count) {
-            slot.is_closing = true;
-            slot.start_at = None;
-            closing.extend(slot.copy);
-        }
-        self.slots
-            .retain(|slot| !slot.is_closing || slot.copy.is_some());
-        let limit = self.plan.drain_timeout;
-        for generation in closing {
-            self.retire(generation, limit);
+            Request::Scale(count) => match self.begin_scaling(count) {
+                Ok(()) => self.control.wait(client, Wanted::Scale),
+                Err(why) => self.control.answer(client, 1, &format!("no change: {why}")),
+            },
         }
     }
 
@@ -355,6 +306,7 @@ impl Supervisor<'_> {
         self.manager.say("STOPPING=1");
         self.ending = Some(Ending { status });
         self.abandon_roll();
+        self.abandon_scaling();
         for slot in &mut self.slots {
             slot.start_at = None;
         }
@@ -395,6 +347,15 @@ impl Supervisor<'_> {
     pub(super) fn keepers(&self) -> Vec<u32> {
         self.copies.iter().map(|copy| copy.keeper).collect()
     }
+}
+
+/// That so many copies serve.
+pub(super) fn serving(count: usize) -> String {
+    format!(
+        "{} {}",
+        copies(count),
+        if count == 1 { "serves" } else { "serve" }
+    )
 }
 
 /// Collects processes that have ended. As process 1 of a container, those of others

@@ -8,6 +8,7 @@ mod failures;
 mod load;
 mod orphans;
 mod rolling;
+mod scale;
 mod service;
 mod start;
 mod status;

@@ -15,8 +15,7 @@ use crate::supervised::{Runner, free_port, local, threaded, wait_for};
 /// of them wait in it, and gives the answers and what the runner said.
 fn kill_one_with_a_queue(copies: &str, clients: usize) -> (Vec<Option<String>>, Vec<String>) {
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let runner = Runner::start(&["-n", copies], &command);
     let victim = servers(&runner)[0];
     signal(victim, Signal::STOP);
@@ -24,8 +23,7 @@ fn kill_one_with_a_queue(copies: &str, clients: usize) -> (Vec<Option<String>>, 
         .map(|_| thread::spawn(move || ask(local(port), Talk::Http).ok()))
         .collect();
     let waiting = || {
-        let look = runner.tell(&["status", "--json"]).stdout;
-        let all: serde_json::Value = serde_json::from_str(&look).expect("JSON");
+        let all = runner.look();
         let members = all[0]["members"].as_array().expect("members").iter();
         members
             .map(|one| one["queue"].as_u64().expect("a queue"))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::load::{Talk, ask};
-use crate::supervised::{Runner, free_port, local, threaded, wait_for};
+use crate::supervised::{Runner, answering, free_port, local, threaded, wait_for};
 use crate::support::{reuseport, run};
 
 #[test]
@@ -43,17 +43,14 @@ fn a_command_that_cannot_start_or_never_listens_ends_it() {
         let flags = ["-n", "2", "--ready-timeout", "500ms"];
         let flags = [&flags[..], &["--no-check"]].concat();
         let mut runner = Runner::begin(&flags, command);
-        let ended = wait_for("it gives up", || runner.child.try_wait().expect("a child"));
-        assert_eq!(ended.code(), Some(status), "{:#?}", runner.said());
+        assert_eq!(runner.await_end(), Some(status), "{:#?}", runner.said());
         runner.await_line(words);
     }
 }
 
 #[test]
 fn two_runners_do_not_share_a_name() {
-    let port = free_port().to_string();
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let command = threaded(free_port());
     let runner = Runner::start(&["-n", "1"], &command);
     let outcome = run(reuseport()
         .env("XDG_RUNTIME_DIR", runner.directory.path())
@@ -65,11 +62,8 @@ fn two_runners_do_not_share_a_name() {
 
 #[test]
 fn signals_that_engines_send_end_it_in_order() {
-    let script = threaded();
-    let script = script.to_str().expect("UTF-8");
     for signal in [Signal::INT, Signal::QUIT] {
-        let port = free_port().to_string();
-        let runner = Runner::start(&["-n", "2"], &["python3", script, &port]);
+        let runner = Runner::start(&["-n", "2"], &threaded(free_port()));
         assert_eq!(runner.end_by(signal), Some(0), "{signal:?}");
     }
 }
@@ -126,22 +120,12 @@ fn a_copy_is_ready_when_it_answers_itself() {
 fn servers_out_of_reach_are_found_from_outside() {
     // They set the option themselves, and run without the shim.
     let port = free_port();
-    let script = format!(
-        "import os,socket,time\n\
-         s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)\n\
-         s.bind(('127.0.0.1',{port})); s.listen()\n\
-         while True:\n  c,_=s.accept(); c.recv(100); c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()"
-    );
-    let command = [
-        "env",
-        "-u",
-        "LD_PRELOAD",
-        "-u",
-        "LIBREUSEPORT_RUNNER",
-        "python3",
-        "-c",
-        &script,
-    ];
+    let server = answering(&format!(
+        "s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)\n\
+         s.bind(('127.0.0.1',{port})); s.listen()"
+    ));
+    let bare = ["env", "-u", "LD_PRELOAD", "-u", "LIBREUSEPORT_RUNNER"];
+    let command = [&bare.map(str::to_owned)[..], &server].concat();
     let runner = Runner::start(&["-n", "2"], &command);
     runner.restart();
     assert!(
@@ -156,17 +140,15 @@ fn servers_out_of_reach_are_found_from_outside() {
 
 #[test]
 fn hup_restarts_and_usr1_tells_the_state() {
-    let port = free_port().to_string();
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let command = threaded(free_port());
     let runner = Runner::start(&["-n", "1", "--pid-file", "pid"], &command);
     let file = runner.directory.path().join("pid");
     let text = std::fs::read_to_string(&file).expect("a pid file");
     assert_eq!(text.trim(), runner.child.id().to_string());
     runner.signal(Signal::HUP);
-    runner.await_line("replaced 1 copies");
+    runner.await_line("replaced 1 copy");
     runner.signal(Signal::USR1);
-    runner.await_line("1 slots: 0 serving");
+    runner.await_line("1 slot: 0 serving");
     assert_eq!(runner.tell(&["stop"]).status, Some(0));
     wait_for("no pid file", || (!file.exists()).then_some(()));
 }
@@ -174,18 +156,15 @@ fn hup_restarts_and_usr1_tells_the_state() {
 #[test]
 fn who_has_taken_the_port_is_said() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = socket.local_addr().expect("an address").port().to_string();
+    let port = socket.local_addr().expect("an address").port();
+    let command = threaded(port);
     let outcome = run(reuseport()
-        .args(["run", "-n", "2", "--port", &port, "--", "python3"])
-        .arg(threaded())
-        .arg(&port));
+        .args(["run", "-n", "2", "--port", &port.to_string(), "--"])
+        .args(&command));
     let own = std::process::id();
     assert_eq!(outcome.status, Some(125), "{outcome:?}");
     // Where no port is listed, one that CMD names may be meant.
-    let guessed = run(reuseport()
-        .args(["run", "-n", "2", "--", "python3"])
-        .arg(threaded())
-        .arg(&port));
+    let guessed = run(reuseport().args(["run", "-n", "2", "--"]).args(&command));
     assert_ne!(guessed.status, Some(0), "{guessed:?}");
     let words = format!("warning: tcp 127.0.0.1:{port} is taken by ");
     assert!(guessed.stderr.contains(&words), "{guessed:?}");
@@ -203,15 +182,13 @@ fn a_copy_may_be_stopped_before_its_replacement_starts() {
     let directory = tempfile::tempdir().expect("a directory");
     let lock = directory.path().join("lock");
     // A lock for each slot, as of a server that cannot overlap with itself.
-    let script = format!(
-        "import os,socket,fcntl\n\
+    let command = answering(&format!(
+        "import fcntl\n\
          f=open('{}'+os.environ['REUSEPORT_SLOT'],'w')\n\
          fcntl.flock(f,fcntl.LOCK_EX|fcntl.LOCK_NB)\n\
-         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()\n\
-         while True:\n  c,_=s.accept(); c.recv(100); c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()",
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()",
         lock.display()
-    );
-    let command = ["python3", "-c", &script];
+    ));
     let runner = Runner::start(&["-n", "2"], &command);
     assert_eq!(runner.tell(&["restart"]).status, Some(1));
     assert_eq!(runner.stop(), Some(0));
@@ -232,8 +209,7 @@ fn a_pinned_copy_gets_what_comes_in_on_its_cpu() {
         .filter(|cpu| set.is_set(*cpu))
         .collect();
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let count = cpus.len().min(4);
     let runner = Runner::start(&["-n", &count.to_string(), "--pin"], &command);
     for _ in 0..2 {

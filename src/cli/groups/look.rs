@@ -162,6 +162,14 @@ fn adapt(group: &mut Group, copies: &HashMap<u64, Copy>) {
     if !group.members.iter().any(is_copy) {
         return;
     }
+    // By slot; those of others come last.
+    group.members.sort_by_key(|one| {
+        let copy = copies.get(&one.inode);
+        copy.map_or((u64::MAX, u64::MAX), |copy| {
+            let number = |value: &Value| value.as_u64().unwrap_or(u64::MAX);
+            (number(&copy.slot), number(&copy.generation))
+        })
+    });
     // A runner with one copy.
     group.warnings.retain(|one| *one != Warning::Alone);
     // A copy that drains is not to have its share.
