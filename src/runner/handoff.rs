@@ -9,10 +9,11 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
-    SocketFlags, SocketType, accept_with, bind, listen, recvmsg, socket_with, sockopt,
+    SocketFlags, SocketType, accept_with, bind, listen, recvmsg, socket_with,
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, geteuid, pidfd_getfd, pidfd_open};
 
+use super::peer::peer;
 use crate::process;
 
 const PROC: &str = "/proc";
@@ -63,8 +64,8 @@ impl Door {
     pub(super) fn take(&self, keeper: u32) -> Option<OwnedFd> {
         loop {
             let connection = accept_with(&self.fd, SocketFlags::CLOEXEC).ok()?;
-            let is_own =
-                sockopt::socket_peercred(&connection).is_ok_and(|peer| is_below(peer.pid, keeper));
+            let is_own = peer(&connection)
+                .is_ok_and(|peer| peer.pid.is_some_and(|pid| is_below(pid, keeper)));
             if is_own && let Some(socket) = receive(&connection) {
                 return Some(socket);
             }
@@ -73,8 +74,7 @@ impl Door {
 }
 
 /// Whether `pid` is a process below `top`, and there to be asked.
-fn is_below(pid: Pid, top: u32) -> bool {
-    let mut pid = u32::try_from(pid.as_raw_nonzero().get()).unwrap_or(0);
+fn is_below(mut pid: u32, top: u32) -> bool {
     // No tree is so high.
     for _ in 0..1000 {
         if pid == top {

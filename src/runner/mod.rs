@@ -23,6 +23,8 @@ mod metrics;
 mod notify;
 mod orphans;
 mod output;
+mod peer;
+mod pid_file;
 mod probe;
 mod program;
 mod roll;

@@ -1,6 +1,5 @@
 //! The runner itself: what comes is taken, what is due is done, and then it sleeps.
 
-use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use super::event::{Event, copies};
 use super::metrics::Counts;
 use super::notify::{self, Manager};
 use super::orphans::Orphan;
+use super::pid_file::PidFile;
 use super::roll::Roll;
 use super::scale::Scaling;
 use super::signals::{self, Signals};
@@ -71,13 +71,10 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
     let control = Control::open(&control::directory(), &plan.name)?;
     let signals = Signals::new().map_err(|error| Error::io("signals", error))?;
     set_child_subreaper(Some(getpid())).map_err(|error| Error::io("a subreaper", error))?;
-    if let Some(path) = &plan.pid_file {
-        let text = format!("{}\n", std::process::id());
-        let written = crate::replace::replace_unsynced(path, text.as_bytes(), 0o644);
-        written.map_err(|error| Error::io(&path.display().to_string(), error))?;
-    }
     let endpoint = plan.metrics.as_ref().map(Endpoint::open).transpose()?;
-    let pid_file = plan.pid_file.clone();
+    // It goes when this function ends, by any way.
+    let pid_file = plan.pid_file.as_deref().map(PidFile::write);
+    let _pid_file = pid_file.transpose()?;
     let manager = Manager::from_environment();
     let mut supervisor = Supervisor {
         slots: (0..plan.copies).map(Slot::new).collect(),
@@ -105,9 +102,6 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
     let status = supervisor.serve();
     // Nobody is left but strays of keepers that were killed.
     kill_strays(&[]);
-    if let Some(path) = pid_file {
-        let _ = fs::remove_file(path);
-    }
     Ok(status)
 }
 

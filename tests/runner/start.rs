@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::load::{Talk, ask};
 use crate::supervised::{Runner, answering, free_port, local, threaded, wait_for};
-use crate::support::{reuseport, run};
+use crate::support::{command, is_root, reuseport, run, skip};
 
 #[test]
 fn bad_input_is_said_before_anything_starts() {
@@ -247,4 +247,60 @@ fn a_pinned_copy_gets_what_comes_in_on_its_cpu() {
     assert_eq!(outcome.status, Some(1), "{outcome:?}");
     assert!(outcome.stderr.contains("one a CPU"), "{outcome:?}");
     assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_pid_file_is_one_runners_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("pid");
+    let flags = ["-n", "1", "--pid-file", file.to_str().expect("UTF-8")];
+    let read = || std::fs::read_to_string(&file).expect("a pid file");
+    let mut first = Runner::start(&flags, &threaded(free_port()));
+    let own = format!("{}\n", first.child.id());
+    assert_eq!(read(), own);
+    let mut second = Runner::begin(&flags, &threaded(free_port()));
+    assert_eq!(second.await_end(), Some(125));
+    let words = format!(
+        "--pid-file {}: a runner that is there has it: process ",
+        flags[3]
+    );
+    second.await_line(&words);
+    assert_eq!(read(), own);
+    // What one that was killed has left is stale.
+    first.child.kill().expect("it runs");
+    first.child.wait().expect("a child");
+    assert_eq!(read(), own);
+    let third = Runner::start(&flags, &threaded(free_port()));
+    assert_eq!(read(), format!("{}\n", third.child.id()));
+    assert_eq!(third.stop(), Some(0));
+    assert!(!file.exists());
+    let mut failed = Runner::begin(&[&flags[..], &["--no-check"]].concat(), &["false"]);
+    assert_eq!(failed.await_end(), Some(1));
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_runner_in_a_pid_namespace_of_its_own_obeys_as_any() {
+    if !is_root() {
+        let test = "start::a_runner_in_a_pid_namespace_of_its_own_obeys_as_any";
+        skip(test, "a PID namespace of its own needs root");
+        return;
+    }
+    let apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let inside = Runner::begin_under(&apart, &[], &["-n", "1"], &threaded(free_port()));
+    inside.await_line("1 copy serves");
+    // Neither has a number for the other.
+    inside.restart();
+    assert_eq!(inside.state()["pid"], 1);
+    let mut outside = Runner::start(&["-n", "1"], &threaded(free_port()));
+    for word in ["restart", "stop"] {
+        let mut command = command(apart[0]);
+        command
+            .args(&apart[1..])
+            .arg(env!("CARGO_BIN_EXE_reuseport"));
+        let outcome = run(command.args([word, &outside.name]));
+        assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    }
+    assert_eq!(outside.await_end(), Some(0));
+    assert_eq!(inside.tell(&["stop"]).status, Some(0));
 }

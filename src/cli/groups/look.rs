@@ -67,7 +67,7 @@ impl Look {
         let name = subject.name.as_deref();
         let copies = copies(name)?;
         // They hold what their copies have.
-        let runners: Vec<u32> = runner::runners().iter().map(|one| one.pid).collect();
+        let runners: Vec<u32> = runner::runners().iter().filter_map(|one| one.pid).collect();
         let is_wanted = |group: &Group| {
             let mut members = group.members.iter();
             let is_own = members.any(|one| copies.contains_key(&one.inode));
