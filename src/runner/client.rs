@@ -75,7 +75,8 @@ pub fn find(wanted: Option<&str>) -> Result<Runner, String> {
                 Some(index) => Ok(all.swap_remove(index)),
                 None if all.is_empty() => Err(format!("{}, so none called {wanted}", nobody())),
                 None => Err(format!(
-                    "no runner is called {wanted}; there are: {}",
+                    "no runner in {} is called {wanted}; there are: {}",
+                    control::directory().display(),
                     names(&all)
                 )),
             }

@@ -171,7 +171,12 @@ impl Supervisor<'_> {
                 (None, 0) => 1,
                 (None, status) => status,
             };
-            let why = format!("slot {number} could not be started: {text}");
+            let mut why = format!("slot {number} could not be started: {text}");
+            // Who kept it from its port is often the first copy.
+            let mut others = self.copies.iter();
+            if let Some((slot, address)) = others.find_map(|one| Some((one.slot, one.alone?))) {
+                let _ = write!(why, "; slot {slot} {}", self.alone(address));
+            }
             self.give_up(status, &why);
         } else if let Some(why) = self.too_many_restarts() {
             self.give_up(end.status.max(1), &why);

@@ -27,3 +27,11 @@ pub(super) fn copies(count: usize) -> String {
         _ => format!("{count} copies"),
     }
 }
+
+/// What becomes of connections that waited in a copy, in words.
+pub(super) fn waited(count: u32, fate: &str) -> String {
+    match count {
+        1 => format!("1 connection that waited is {fate}"),
+        _ => format!("{count} connections that waited are {fate}"),
+    }
+}

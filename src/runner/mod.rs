@@ -45,6 +45,8 @@ use rustix::process::Signal;
 use rustix::thread::CpuSet;
 use thiserror::Error;
 
+use crate::rules::Rules;
+
 pub use client::{Answer, Request, Runner, ask, find, runners};
 pub use endpoint::Address as MetricsAddress;
 pub use event::Event;
@@ -86,6 +88,8 @@ pub struct Plan {
     /// The CPUs that copies are kept on, one each by the number of the slot; none
     /// where the kernel chooses.
     pub cpus: Vec<usize>,
+    /// Which of the copies' sockets get the option, by their own environment.
+    pub rules: Rules,
     /// Whether each line of the copies' output gets its slot's number.
     pub prefix: bool,
     /// A file that is to hold this process's id.

@@ -1,5 +1,6 @@
 //! Slots: each is to have a copy that serves.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::copy::{Copy, Phase};
@@ -157,7 +158,12 @@ impl Supervisor<'_> {
                     Look::Late(left) => {
                         let slot = copy.slot;
                         self.counts.late += left as u64;
-                        let text = format!("{left} connections are left after --drain-timeout");
+                        let are = if left == 1 {
+                            "connection is"
+                        } else {
+                            "connections are"
+                        };
+                        let text = format!("{left} {are} left after --drain-timeout");
                         self.say("late", Some(slot), text);
                     }
                 }
@@ -312,7 +318,7 @@ impl Supervisor<'_> {
         let missing = self.missing(copy);
         let what = match (&self.plan.ready, copy.alone) {
             (_, Some(address)) if copy.keys.is_empty() => {
-                format!("it listens on {address} alone, without SO_REUSEPORT")
+                format!("it {}", self.alone(address))
             }
             _ if copy.keys.is_empty() => "it does not listen".to_owned(),
             _ if !missing.is_empty() => format!(
@@ -324,6 +330,16 @@ impl Supervisor<'_> {
             _ => "it does not say READY=1".to_owned(),
         };
         format!("was not ready within {time} s: {what}")
+    }
+
+    /// That a copy listens on `address` and shares it with nobody, and why.
+    pub(super) fn alone(&self, address: SocketAddr) -> String {
+        let why = if self.plan.rules.selects_port(address.port()) {
+            ""
+        } else {
+            ": the rule --port, or LIBREUSEPORT_PORT, does not list that port"
+        };
+        format!("listens on {address} alone, without SO_REUSEPORT{why}")
     }
 
     fn now_serves(&mut self, generation: u64) {

@@ -190,6 +190,12 @@ impl Supervisor<'_> {
 
     /// What a restart will do; where something cannot be steered, that has been said.
     fn prospect(&self) -> Option<&'static str> {
+        if self.plan.stop_first && self.plan.copies == 1 {
+            return Some(
+                "a restart stops the only copy before it starts the next one (--stop-first): \
+                 nobody serves meanwhile",
+            );
+        }
         let mut keys = self.copies.iter().flat_map(|copy| &copy.keys);
         if keys.any(|key| key.protocol == Protocol::Udp) {
             return Some(

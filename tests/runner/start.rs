@@ -304,3 +304,47 @@ fn a_runner_in_a_pid_namespace_of_its_own_obeys_as_any() {
     assert_eq!(outside.await_end(), Some(0));
     assert_eq!(inside.tell(&["stop"]).status, Some(0));
 }
+
+#[test]
+fn a_port_that_the_rules_do_not_list_is_said() {
+    let port = free_port();
+    let other = free_port().to_string();
+    let words = format!(
+        "listens on 127.0.0.1:{port} alone, without SO_REUSEPORT: the rule --port, or \
+         LIBREUSEPORT_PORT, does not list that port"
+    );
+    for copies in ["1", "2"] {
+        let flags = ["-n", copies, "--port", &other, "--ready-timeout", "5s"];
+        let mut runner = Runner::begin(&flags, &threaded(port));
+        let status = runner.await_end();
+        // The second copy finds the port taken.
+        let expected = if copies == "1" { 125 } else { 1 };
+        assert_eq!(status, Some(expected), "{:#?}", runner.said());
+        runner.await_line(&words);
+    }
+}
+
+#[test]
+fn the_only_copy_that_is_stopped_first_is_no_promise() {
+    let runner = Runner::start(&["-n", "1", "--stop-first"], &threaded(free_port()));
+    runner.await_line("a restart stops the only copy before it starts the next one");
+    runner.restart();
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn where_runners_are_looked_for_is_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path().join("none");
+    for words in [&["restart", "nobody"][..], &["scale", "nobody", "2"]] {
+        let outcome = run(reuseport().env("XDG_RUNTIME_DIR", &directory).args(words));
+        assert_eq!(outcome.status, Some(2), "{outcome:?}");
+        let place = if is_root() {
+            "/run/reuseport".to_owned()
+        } else {
+            directory.join("reuseport").display().to_string()
+        };
+        assert!(outcome.stderr.contains("no runner"), "{outcome:?}");
+        assert!(outcome.stderr.contains(&place), "{outcome:?}");
+    }
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load::{Load, Talk};
+use crate::orphans::waited;
 use crate::rolling::is_apart;
 use crate::supervised::{Runner, free_port, local, wait_for};
 use crate::support::compile;
@@ -56,18 +57,7 @@ fn copies_killed_all_the_time_lose_only_what_they_held() {
     sleep(Duration::from_millis(500));
     let tally = load.end();
     let said = runner.said();
-    let lost: usize = said
-        .iter()
-        .filter(|line| line.contains("that waited are lost"))
-        .filter_map(|line| {
-            line.split(" connections that waited are lost")
-                .next()?
-                .rsplit(' ')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        })
-        .sum();
+    let lost: usize = said.iter().filter_map(|line| waited(line, "lost")).sum();
     println!(
         "killed {killed} in {time} s: {} of {} requests failed, {lost} of them waited: {tally:?}",
         tally.failed(),
