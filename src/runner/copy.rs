@@ -107,12 +107,10 @@ pub(super) struct Copy {
     pub(super) phase: Phase,
     pub(super) started: Instant,
     pub(super) held: Vec<Held>,
-    /// Its datagram sockets, by inode, which are not held.
-    pub(super) datagrams: Vec<u64>,
-    /// The addresses of all its sockets, those that are not held too.
-    pub(super) keys: Vec<Key>,
-    /// When the last of them came.
-    pub(super) settled: Option<Instant>,
+    /// Its datagram sockets, which are not held, by inode.
+    pub(super) datagrams: Vec<(u64, Key)>,
+    /// When the first of its sockets came, and the last.
+    pub(super) came: Option<(Instant, Instant)>,
     /// Whether it has said that it is ready.
     pub(super) has_notified: bool,
     /// A port that it listens on without SO_REUSEPORT.
@@ -181,8 +179,7 @@ impl Copy {
             started: Instant::now(),
             held: Vec::new(),
             datagrams: Vec::new(),
-            keys: Vec::new(),
-            settled: None,
+            came: None,
             has_notified: false,
             alone: None,
             probe: None,
@@ -197,7 +194,14 @@ impl Copy {
     /// All sockets that it is known to have.
     pub(super) fn inodes(&self) -> impl Iterator<Item = u64> {
         let held = self.held.iter().map(|one| one.inode);
-        held.chain(self.datagrams.iter().copied())
+        held.chain(self.datagrams.iter().map(|(inode, _)| *inode))
+    }
+
+    /// The addresses of all its sockets.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let held = self.held.iter().map(|one| one.key);
+        held.chain(self.datagrams.iter().map(|(_, key)| *key))
+            .collect()
     }
 
     pub(super) fn is_serving(&self) -> bool {

@@ -9,13 +9,16 @@ use super::group::Key;
 use super::probe::Probe;
 use super::supervisor::Supervisor;
 use super::{Ready, handoff};
-use crate::process;
+use crate::process::{self, Protocol};
 
 /// When a start is tried again that failed for want of processes or descriptors.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// For how long nothing new may be listened on until a first copy has all.
 const SETTLED: Duration = Duration::from_millis(100);
+
+/// When that is enough, whatever comes.
+const LATEST: Duration = Duration::from_secs(1);
 
 /// How many copies are asked for an answer at once.
 const MOST_PROBES: usize = 16;
@@ -205,9 +208,15 @@ impl Supervisor<'_> {
     }
 
     fn missing(&self, copy: &Copy) -> Vec<Key> {
-        let has = |wanted: &Key| copy.keys.iter().any(|one| one.is_like(wanted));
+        let keys = copy.keys();
+        let has = |wanted: &Key| keys.iter().any(|one| one.is_like(wanted));
         let expected = self.expected(copy.slot).iter();
-        expected.filter(|wanted| !has(wanted)).copied().collect()
+        let (mut missing, found): (Vec<Key>, Vec<Key>) = expected.partition(|wanted| !has(wanted));
+        // Among datagram sockets may have been some by which the server asked others.
+        if found.iter().any(|one| one.protocol == Protocol::Udp) {
+            missing.retain(|one| one.protocol == Protocol::Tcp);
+        }
+        missing
     }
 
     fn is_ready(&mut self, generation: u64) -> bool {
@@ -215,10 +224,12 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy(generation) else {
             return false;
         };
-        let is_settled = copy.settled.is_some_and(|at| at.elapsed() >= SETTLED);
+        let is_settled = copy
+            .came
+            .is_some_and(|(first, last)| last.elapsed() >= SETTLED || first.elapsed() >= LATEST);
         let is_known = !self.expected(copy.slot).is_empty();
         let listens =
-            !copy.keys.is_empty() && (is_settled || is_known) && self.missing(copy).is_empty();
+            !copy.keys().is_empty() && (is_settled || is_known) && self.missing(copy).is_empty();
         match &self.plan.ready {
             Ready::Listen => listens,
             Ready::Notify => copy.has_notified,
@@ -284,7 +295,8 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy(generation) else {
             return;
         };
-        if !copy.keys.is_empty() && self.missing(copy).is_empty() {
+        let has_any = !copy.keys().is_empty();
+        if has_any && self.missing(copy).is_empty() {
             return;
         }
         let keeper = copy.keeper;
@@ -294,7 +306,7 @@ impl Supervisor<'_> {
         let known = |inode: &u64| copy.held.iter().any(|held| held.inode == *inode);
         let wanted: Vec<u64> = open
             .iter()
-            .filter(|one| one.protocol == process::Protocol::Tcp || copy.keys.is_empty())
+            .filter(|one| one.protocol == Protocol::Tcp || !has_any)
             .map(|one| one.inode)
             .filter(|inode| !known(inode))
             .collect();
@@ -311,19 +323,16 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy(generation) else {
             return String::new();
         };
-        let addresses = |keys: &[Key]| {
-            let all: Vec<String> = keys.iter().map(|key| key.address.to_string()).collect();
-            all.join(", ")
-        };
+        let keys = copy.keys();
         let missing = self.missing(copy);
         let what = match (&self.plan.ready, copy.alone) {
-            (_, Some(address)) if copy.keys.is_empty() => {
+            (_, Some(address)) if keys.is_empty() => {
                 format!("it {}", self.alone(address))
             }
-            _ if copy.keys.is_empty() => "it does not listen".to_owned(),
+            _ if keys.is_empty() => "it does not listen".to_owned(),
             _ if !missing.is_empty() => format!(
                 "it listens on {}, and not on {}",
-                addresses(&copy.keys),
+                addresses(&keys),
                 addresses(&missing)
             ),
             (Ready::Http(path), _) => format!("it does not answer {path} with a status below 400"),
@@ -347,12 +356,11 @@ impl Supervisor<'_> {
             return;
         };
         copy.phase = Phase::Serving;
-        let (slot, keys) = (copy.slot, copy.keys.clone());
-        let addresses: Vec<String> = keys.iter().map(|key| key.address.to_string()).collect();
+        let (slot, keys) = (copy.slot, copy.keys());
         let text = format!(
             "ready after {} ms: {}",
             copy.started.elapsed().as_millis(),
-            addresses.join(", ")
+            addresses(&keys)
         );
         if let Some(slot) = self.slot_mut(slot) {
             slot.keys = keys;
@@ -361,4 +369,10 @@ impl Supervisor<'_> {
         self.give_orphans(slot);
         self.say("ready", Some(slot), text);
     }
+}
+
+/// The addresses of `keys`, for whoever reads them.
+fn addresses(keys: &[Key]) -> String {
+    let all: Vec<String> = keys.iter().map(Key::to_string).collect();
+    all.join(", ")
 }

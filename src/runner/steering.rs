@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
@@ -57,7 +58,9 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy_mut(generation) else {
             return;
         };
-        copy.settled = Some(std::time::Instant::now());
+        let now = Instant::now();
+        let (first, _) = *copy.came.get_or_insert((now, now));
+        copy.came = Some((first, now));
         if !shares {
             // Held, it would keep its port from the next copy.
             copy.alone = Some(key.address);
@@ -66,10 +69,12 @@ impl Supervisor<'_> {
         if copy.inodes().any(|one| one == inode) {
             return;
         }
-        copy.keys.push(key);
         // Datagrams that come to a socket that we hold, and nobody reads, are lost.
         if protocol == Protocol::Udp {
-            copy.datagrams.push(inode);
+            // Servers that ask others, as resolvers do, open many, and none for long.
+            let is_open = |(inode, _): &(u64, Key)| all.iter().any(|one| one.inode == *inode);
+            copy.datagrams.retain(is_open);
+            copy.datagrams.push((inode, key));
         } else {
             copy.held.push(Held {
                 fd: Some(fd),
@@ -93,7 +98,6 @@ impl Supervisor<'_> {
         let is_open = |one: &Held| one.inode == newest || own.contains(&one.inode);
         let (open, closed): (Vec<_>, Vec<_>) = copy.held.drain(..).partition(is_open);
         copy.held = open;
-        copy.keys = copy.held.iter().map(|one| one.key).collect();
         self.close(closed);
     }
 

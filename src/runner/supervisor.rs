@@ -196,7 +196,7 @@ impl Supervisor<'_> {
                  nobody serves meanwhile",
             );
         }
-        let mut keys = self.copies.iter().flat_map(|copy| &copy.keys);
+        let mut keys = self.copies.iter().flat_map(Copy::keys);
         if keys.any(|key| key.protocol == Protocol::Udp) {
             return Some(
                 "datagrams are not steered: a restart loses those that wait in a copy that ends",

@@ -372,3 +372,35 @@ fn datagram_sockets_go_with_their_copy() {
     }
     assert_eq!(runner.stop(), Some(0));
 }
+
+#[test]
+fn datagram_sockets_that_come_and_go_are_not_expected_of_others() {
+    let port = free_port();
+    // As a resolver, it asks others from ports by chance, from its start.
+    let script = format!(
+        "import random,socket,time\n\
+         def open(port=0):\n\
+         \x20s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
+         \x20try: s.bind(('127.0.0.1',port or random.randrange(20000,30000)))\n\
+         \x20except OSError: pass\n\
+         \x20return s\n\
+         s=open({port})\n\
+         while True:\n\
+         \x20t=[open() for _ in range(4)]\n\
+         \x20time.sleep(0.03)"
+    );
+    let runner = Runner::start(&["-n", "1"], &["python3", "-c", &script]);
+    for _ in 0..2 {
+        runner.restart();
+    }
+    let sockets = || runner.state()["copies"][0]["sockets"].clone();
+    let mut seen = std::collections::BTreeSet::new();
+    wait_for("many have come", || {
+        let now = sockets();
+        let now = now.as_array().expect("sockets");
+        assert!(now.len() < 20, "{}", now.len());
+        seen.extend(now.iter().filter_map(|one| one["inode"].as_u64()));
+        (seen.len() > 50).then_some(())
+    });
+    assert_eq!(runner.stop(), Some(0));
+}
