@@ -9,11 +9,16 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::drain::Drain;
 use super::group::Key;
 use super::handoff::{self, Door};
 use super::probe::Probe;
 use super::{Plan, Ready, keeper, notify, output};
+
+/// How long a keeper may take to kill all that is below it.
+const KEEPER: Duration = Duration::from_secs(3);
 
 /// A listening TCP socket of a copy.
 #[derive(Debug)]
@@ -34,7 +39,8 @@ pub(super) enum Phase {
     Leaving(Drain),
     /// It was told to end, and is killed then.
     Stopping(Instant),
-    Killed,
+    /// Its keeper was told to kill it, and is killed itself then.
+    Killed(Instant),
 }
 
 impl Phase {
@@ -46,7 +52,7 @@ impl Phase {
             Self::Serving => "serving",
             Self::Leaving(_) => "draining",
             Self::Stopping(_) => "stopping",
-            Self::Killed => "killed",
+            Self::Killed(_) => "killed",
         }
     }
 }
@@ -247,7 +253,15 @@ impl Copy {
 
     pub(super) fn kill(&mut self) {
         self.say("kill");
-        self.phase = Phase::Killed;
+        self.phase = Phase::Killed(Instant::now() + KEEPER);
+    }
+
+    /// Kills the keeper, which is stopped, or cannot kill who waits for a device: what it
+    /// leaves comes to us.
+    pub(super) fn kill_keeper(&mut self) {
+        let pid = i32::try_from(self.keeper).ok().and_then(Pid::from_raw);
+        let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        self.phase = Phase::Killed(Instant::now() + KEEPER);
     }
 
     /// A keeper that does not hear any more has ended, or soon will.

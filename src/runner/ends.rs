@@ -102,9 +102,9 @@ impl Supervisor<'_> {
             return;
         };
         let was_asked =
-            copy.failure.is_none() && matches!(copy.phase, Phase::Stopping(_) | Phase::Killed);
+            copy.failure.is_none() && matches!(copy.phase, Phase::Stopping(_) | Phase::Killed(_));
         let (was_serving, was_starting) = (copy.is_serving(), copy.is_starting());
-        copy.phase = Phase::Killed;
+        copy.phase = Phase::Killed(Instant::now());
         // At once: what comes to it from now on is lost.
         self.steer();
         let Some(index) = self

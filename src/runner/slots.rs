@@ -138,7 +138,7 @@ impl Supervisor<'_> {
             Phase::Starting(deadline) if *deadline <= now => {
                 let why = self.why_not_ready(generation);
                 self.fail(generation, why);
-                None
+                Some(now)
             }
             Phase::Starting(deadline) => {
                 let deadline = *deadline;
@@ -181,10 +181,17 @@ impl Supervisor<'_> {
                     Some(slot),
                     "did not end in time and is killed".into(),
                 );
-                None
+                Some(now)
             }
-            Phase::Stopping(deadline) => Some(*deadline),
-            Phase::Serving | Phase::Killed => None,
+            Phase::Killed(deadline) if *deadline <= now => {
+                let slot = copy.slot;
+                copy.kill_keeper();
+                let text = "its keeper has not killed it in time and is killed".into();
+                self.say("killed", Some(slot), text);
+                Some(now)
+            }
+            Phase::Stopping(deadline) | Phase::Killed(deadline) => Some(*deadline),
+            Phase::Serving => None,
         }
     }
 

@@ -381,3 +381,25 @@ fn a_copy_with_several_addresses_that_dies_leaves_all_steered() {
     assert!(groups.len() == 2 && groups.iter().all(|one| one["steered"] == true));
     assert_eq!(runner.stop(), Some(0));
 }
+
+#[test]
+fn a_keeper_that_is_stopped_keeps_nothing_from_ending() {
+    let runner = Runner::start(
+        &["-n", "2", "--kill-after", "100ms"],
+        &threaded(free_port()),
+    );
+    let all = runner.processes();
+    let is_keeper = |pid: &u32| command_line(*pid).is_some_and(|line| line.contains("keep"));
+    let keeper = all.iter().copied().find(is_keeper).expect("a keeper");
+    signal(keeper, Signal::STOP);
+    // The slot gets a new copy all the same.
+    runner.restart();
+    runner.await_line("its keeper has not killed it in time and is killed");
+    assert_eq!(servers(&runner).len(), 2);
+    let all = runner.processes();
+    let keeper = all.iter().copied().find(is_keeper).expect("a keeper");
+    signal(keeper, Signal::STOP);
+    assert_eq!(runner.stop(), Some(0));
+    let left = all.iter().filter(|pid| command_line(**pid).is_some());
+    assert_eq!(left.count(), 0);
+}
