@@ -35,6 +35,7 @@ mod state;
 mod steering;
 mod supervisor;
 mod taken;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io;

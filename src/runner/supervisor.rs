@@ -21,6 +21,7 @@ use super::scale::Scaling;
 use super::signals::{self, Signals};
 use super::slots::Slot;
 use super::steering::Group;
+use super::terminal::{Hup, Terminal};
 use super::{Error, Plan};
 use crate::process::{self, Protocol};
 
@@ -59,6 +60,7 @@ pub(super) struct Supervisor<'a> {
     /// Whether a copy is about to be started.
     pub(super) is_opening: bool,
     signals: Signals,
+    terminal: Terminal,
     next_watchdog: Option<Instant>,
 }
 
@@ -69,6 +71,7 @@ pub(super) struct Supervisor<'a> {
 /// Nothing was started.
 pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
     let control = Control::open(&control::directory(), &plan.name)?;
+    let terminal = Terminal::of_this_process();
     let signals = Signals::new().map_err(|error| Error::io("signals", error))?;
     set_child_subreaper(Some(getpid())).map_err(|error| Error::io("a subreaper", error))?;
     let endpoint = plan.metrics.as_ref().map(Endpoint::open).transpose()?;
@@ -95,6 +98,7 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         is_up: false,
         is_opening: false,
         signals,
+        terminal,
         next_watchdog: manager.watchdog.map(|_| Instant::now()),
         manager,
     };
@@ -221,7 +225,9 @@ impl Supervisor<'_> {
             fds.push(copy.door.fd());
             fds.extend(copy.notify.as_ref().map(std::os::fd::AsFd::as_fd));
         }
-        let more: Vec<_> = self.endpoint.iter().flat_map(Endpoint::fds).collect();
+        let terminal = self.terminal.fd().map(|fd| (fd, PollFlags::empty()));
+        let more = self.endpoint.iter().flat_map(Endpoint::fds);
+        let more: Vec<_> = more.chain(terminal).collect();
         let mut fds: Vec<PollFd<'_>> = fds
             .iter()
             .map(|fd| PollFd::new(fd, PollFlags::IN))
@@ -235,6 +241,7 @@ impl Supervisor<'_> {
     }
 
     fn take_all(&mut self) {
+        self.terminal.look();
         // Sockets first: a copy that has ended may have handed some.
         let all: Vec<u64> = self.copies.iter().map(|copy| copy.generation).collect();
         for generation in all {
@@ -257,7 +264,7 @@ impl Supervisor<'_> {
                 signals::Request::Reap => reap(),
                 signals::Request::Stop if self.ending.is_some() => self.kill_all(),
                 signals::Request::Stop => self.end(0),
-                signals::Request::Restart => self.begin_roll_or_later(),
+                signals::Request::Restart => self.obey_hup(),
                 signals::Request::State => {
                     let text = self.summary();
                     self.say("state", None, text);
@@ -271,6 +278,21 @@ impl Supervisor<'_> {
         if let Some(mut endpoint) = self.endpoint.take() {
             endpoint.serve(|| self.metrics());
             self.endpoint = Some(endpoint);
+        }
+    }
+
+    fn obey_hup(&mut self) {
+        match self.terminal.hup() {
+            Hup::Restart => self.begin_roll_or_later(),
+            Hup::Closed if self.ending.is_some() => {}
+            Hup::Closed => {
+                self.say("closed", None, "its terminal was closed".into());
+                self.end(0);
+            }
+            Hup::Ignored => {
+                let text = "its terminal was closed, and it goes on as with nohup";
+                self.say("closed", None, text.into());
+            }
         }
     }
 

@@ -335,3 +335,44 @@ fn whoever_reads_its_output_may_go_or_stop_reading() {
     let ended = wait_for("it ends", || child.try_wait().expect("a child"));
     assert_eq!(ended.code(), Some(0));
 }
+
+#[test]
+fn a_terminal_that_is_closed_ends_it_but_for_nohup() {
+    // It is in a session with a terminal of its own. HUP restarts it; then the terminal
+    // is closed.
+    let script = "import os,pty,signal,sys,time\n\
+         log,nohup,command=sys.argv[1],sys.argv[2],sys.argv[3:]\n\
+         pid,fd=pty.fork()\n\
+         if pid==0:\n\
+         \x20if nohup=='yes': signal.signal(signal.SIGHUP,signal.SIG_IGN)\n\
+         \x20os.dup2(os.open(log,os.O_WRONLY|os.O_CREAT),2)\n\
+         \x20os.execv(command[0],command)\n\
+         def wait(text):\n\
+         \x20end=time.monotonic()+20\n\
+         \x20while not os.path.exists(log) or text not in open(log).read():\n\
+         \x20\x20assert time.monotonic()<end,text\n\
+         \x20\x20time.sleep(0.01)\n\
+         wait('1 copy serves')\n\
+         os.kill(pid,signal.SIGHUP)\n\
+         wait('replaced 1 copy')\n\
+         os.close(fd)\n\
+         wait('its terminal was closed')\n\
+         if nohup=='yes': os.kill(pid,signal.SIGTERM)\n\
+         print(os.waitstatus_to_exitcode(os.waitpid(pid,0)[1]),'as with nohup' in open(log).read())";
+    for (nohup, expected) in [("no", "0 False\n"), ("yes", "0 True\n")] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
+        let name = format!("terminal-{}-{nohup}", std::process::id());
+        let printed = crate::support::output(
+            crate::support::command("python3")
+                .args(["-c", script])
+                .args([log.to_str().expect("UTF-8"), nohup])
+                .args([env!("CARGO_BIN_EXE_reuseport"), "run", "-n", "1"])
+                .args(["--name", &name, "--"])
+                .args(threaded(free_port()))
+                .env("XDG_RUNTIME_DIR", directory.path())
+                .env("XDG_DATA_HOME", directory.path()),
+        );
+        assert_eq!(printed, expected);
+    }
+}
