@@ -141,6 +141,7 @@ fn start(arguments: Arguments) -> Result<u8, Refusal> {
             program: path,
             arguments: arguments.command,
             environment,
+            rules,
         };
         let outcome = arguments.runner.run(command);
         return outcome.map_err(|error| Refusal::new(status::FAULT, &error));

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{answer, complain, status};
+use crate::rules::Rules;
 use crate::runner::{self, Event, MOST_COPIES, MetricsAddress, Plan, Ready, Request, Steer};
 
 /// The flags of `run` that make it a runner.
@@ -169,6 +170,7 @@ pub(super) struct Command {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<OsString>,
     pub(super) environment: Vec<(OsString, OsString)>,
+    pub(super) rules: Rules,
 }
 
 impl Flags {
@@ -217,6 +219,7 @@ impl Flags {
                 Some(SteerName::Random) => Steer::Random,
             },
             cpus,
+            rules: command.rules,
             prefix: io::stdout().is_terminal() && !self.raw_output,
             pid_file: self.pid_file,
             metrics: self.metrics,

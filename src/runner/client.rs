@@ -5,12 +5,12 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use rustix::net::sockopt;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::control;
 pub use super::control::Request;
+use super::peer::peer;
 
 /// What a runner answers.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,7 +27,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Runner {
     pub name: String,
-    pub pid: u32,
+    /// `None` for one that this PID namespace does not see.
+    pub pid: Option<u32>,
     stream: UnixStream,
 }
 
@@ -48,10 +49,9 @@ fn connect(path: &Path) -> Option<Runner> {
         .strip_suffix(".sock")?
         .to_owned();
     let stream = UnixStream::connect(path).ok()?;
-    let peer = sockopt::socket_peercred(&stream).ok()?;
     Some(Runner {
         name,
-        pid: u32::try_from(peer.pid.as_raw_nonzero().get()).ok()?,
+        pid: peer(&stream).ok()?.pid,
         stream,
     })
 }
@@ -68,20 +68,21 @@ pub fn find(wanted: Option<&str>) -> Result<Runner, String> {
     };
     match wanted {
         Some(wanted) => {
-            let is_it = |one: &Runner| one.name == wanted || one.pid.to_string() == wanted;
+            let is_it = |one: &Runner| {
+                one.name == wanted || one.pid.is_some_and(|pid| pid.to_string() == wanted)
+            };
             match all.iter().position(is_it) {
                 Some(index) => Ok(all.swap_remove(index)),
-                None if all.is_empty() => {
-                    Err(format!("no runner is there, so none called {wanted}"))
-                }
+                None if all.is_empty() => Err(format!("{}, so none called {wanted}", nobody())),
                 None => Err(format!(
-                    "no runner is called {wanted}; there are: {}",
+                    "no runner in {} is called {wanted}; there are: {}",
+                    control::directory().display(),
                     names(&all)
                 )),
             }
         }
         None => match all.len() {
-            0 => Err("no runner is there".to_owned()),
+            0 => Err(nobody()),
             1 => Ok(all.swap_remove(0)),
             _ => Err(format!(
                 "there are several runners, name one: {}",
@@ -89,6 +90,15 @@ pub fn find(wanted: Option<&str>) -> Result<Runner, String> {
             )),
         },
     }
+}
+
+/// That there is no runner, and where one would be.
+fn nobody() -> String {
+    let directory = control::directory();
+    format!(
+        "no runner of this user is there (no control socket answers in {})",
+        directory.display()
+    )
 }
 
 /// Asks `runner`, and waits until it is done.
@@ -101,6 +111,8 @@ pub fn ask(runner: Runner, request: Request) -> io::Result<Answer> {
     text.push(b'\n');
     stream.write_all(&text)?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
+    if BufReader::new(stream).read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(serde_json::from_str(&line)?)
 }

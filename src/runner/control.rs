@@ -8,12 +8,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::net::sockopt;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Error;
+use super::peer::peer;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,8 +134,8 @@ impl Control {
                 // Who only holds a place makes way.
                 self.clients.remove(idle);
             }
-            let may = sockopt::socket_peercred(&stream)
-                .is_ok_and(|peer| peer.uid.is_root() || peer.uid == geteuid());
+            let own = geteuid().as_raw();
+            let may = peer(&stream).is_ok_and(|peer| peer.user == 0 || peer.user == own);
             if may && stream.set_nonblocking(true).is_ok() {
                 self.clients.push(Client {
                     stream,
@@ -179,10 +179,6 @@ impl Control {
         if let Some(client) = self.clients.get_mut(index) {
             client.wants = Some(wanted);
         }
-    }
-
-    pub(super) fn has_waiting(&self, wanted: Wanted) -> bool {
-        self.clients.iter().any(|one| one.wants == Some(wanted))
     }
 
     /// Answers all who wait for `wanted`.

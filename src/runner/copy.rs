@@ -1,5 +1,6 @@
 //! A copy, as the runner sees it.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,12 +9,17 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::accepts::{Counter, Pages};
 use super::drain::Drain;
 use super::group::Key;
 use super::handoff::{self, Door};
 use super::probe::Probe;
 use super::{Plan, Ready, keeper, notify, output};
+
+/// How long a keeper may take to kill all that is below it.
+const KEEPER: Duration = Duration::from_secs(3);
 
 /// A listening TCP socket of a copy.
 #[derive(Debug)]
@@ -22,14 +28,8 @@ pub(super) struct Held {
     pub(super) fd: Option<OwnedFd>,
     pub(super) inode: u64,
     pub(super) key: Key,
+    /// Where what it gives is counted, if that is known.
     pub(super) accepts: Option<Counter>,
-}
-
-impl Held {
-    /// How many connections it gave, where that is counted.
-    pub(super) fn accepted(&self) -> Option<u64> {
-        self.accepts.as_ref()?.read()
-    }
 }
 
 /// What a copy is about.
@@ -42,7 +42,8 @@ pub(super) enum Phase {
     Leaving(Drain),
     /// It was told to end, and is killed then.
     Stopping(Instant),
-    Killed,
+    /// Its keeper was told to kill it, and is killed itself then.
+    Killed(Instant),
 }
 
 impl Phase {
@@ -54,7 +55,7 @@ impl Phase {
             Self::Serving => "serving",
             Self::Leaving(_) => "draining",
             Self::Stopping(_) => "stopping",
-            Self::Killed => "killed",
+            Self::Killed(_) => "killed",
         }
     }
 }
@@ -65,9 +66,39 @@ pub(super) enum Word {
     Started(u32),
     Failed(String),
     Background,
-    Gone(u8),
+    Gone(End),
     /// The keeper has ended, and has not said why.
     Lost,
+}
+
+/// How a server has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// Its exit status, as a shell has it.
+    pub(super) status: u8,
+    /// The signal that ended it, if one did.
+    pub(super) signal: Option<i32>,
+}
+
+impl End {
+    pub(super) fn of_status(status: u8) -> Self {
+        Self {
+            status,
+            signal: None,
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.signal {
+            None => write!(f, "ended with status {}", self.status),
+            Some(signal) => match signal_hook::low_level::signal_name(signal) {
+                Some(name) => write!(f, "was ended by {name}"),
+                None => write!(f, "was ended by signal {signal}"),
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -86,10 +117,10 @@ pub(super) struct Copy {
     pub(super) started: Instant,
     pub(super) held: Vec<Held>,
     pub(super) pages: Pages,
-    /// The addresses of all its sockets, those that are not held too.
-    pub(super) keys: Vec<Key>,
-    /// When the last of them came.
-    pub(super) settled: Option<Instant>,
+    /// Its datagram sockets, which are not held, by inode.
+    pub(super) datagrams: Vec<(u64, Key)>,
+    /// When the first of its sockets came, and the last.
+    pub(super) came: Option<(Instant, Instant)>,
     /// Whether it has said that it is ready.
     pub(super) has_notified: bool,
     /// A port that it listens on without SO_REUSEPORT.
@@ -158,8 +189,8 @@ impl Copy {
             started: Instant::now(),
             held: Vec::new(),
             pages: Pages::default(),
-            keys: Vec::new(),
-            settled: None,
+            datagrams: Vec::new(),
+            came: None,
             has_notified: false,
             alone: None,
             probe: None,
@@ -169,6 +200,25 @@ impl Copy {
 
     pub(super) fn control(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+
+    /// All sockets that it is known to have.
+    pub(super) fn inodes(&self) -> impl Iterator<Item = u64> {
+        let held = self.held.iter().map(|one| one.inode);
+        held.chain(self.datagrams.iter().map(|(inode, _)| *inode))
+    }
+
+    /// How many connections its socket `inode` gave, where that is counted.
+    pub(super) fn accepted(&self, inode: u64) -> Option<u64> {
+        let held = self.held.iter().find(|one| one.inode == inode);
+        held?.accepts.as_ref()?.read()
+    }
+
+    /// The addresses of all its sockets.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let held = self.held.iter().map(|one| one.key);
+        held.chain(self.datagrams.iter().map(|(_, key)| *key))
+            .collect()
     }
 
     pub(super) fn is_serving(&self) -> bool {
@@ -214,7 +264,15 @@ impl Copy {
 
     pub(super) fn kill(&mut self) {
         self.say("kill");
-        self.phase = Phase::Killed;
+        self.phase = Phase::Killed(Instant::now() + KEEPER);
+    }
+
+    /// Kills the keeper, which is stopped, or cannot kill who waits for a device: what it
+    /// leaves comes to us.
+    pub(super) fn kill_keeper(&mut self) {
+        let pid = i32::try_from(self.keeper).ok().and_then(Pid::from_raw);
+        let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        self.phase = Phase::Killed(Instant::now() + KEEPER);
     }
 
     /// A keeper that does not hear any more has ended, or soon will.
@@ -232,7 +290,13 @@ fn word(line: &str) -> Option<Word> {
         "started" => Some(Word::Started(rest.parse().ok()?)),
         "failed" => Some(Word::Failed(rest.to_owned())),
         "background" => Some(Word::Background),
-        "gone" => Some(Word::Gone(rest.parse().ok()?)),
+        "gone" => {
+            let (status, signal) = rest.split_once(' ')?;
+            Some(Word::Gone(End {
+                status: status.parse().ok()?,
+                signal: signal.parse().ok().filter(|signal| *signal != 0),
+            }))
+        }
         _ => None,
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::copy::{Phase, Word};
-use super::drain::Drain;
+use super::copy::{End, Phase, Word};
+use super::drain::{Drain, own_sockets};
+use super::event::copies;
 use super::supervisor::{Supervisor, kill_strays};
 
 /// The shortest and the longest time until a copy that has ended is started again.
@@ -66,32 +67,44 @@ impl Supervisor<'_> {
             Word::Background => {
                 let text = "the server has put itself into the background, and is followed there; \
                             a flag of its own that keeps it in the foreground is surer";
-                if !matches!(copy.phase, Phase::Stopping(_) | Phase::Killed) {
-                    self.say("background", Some(slot), text.into());
+                let is_served = || {
+                    let own = own_sockets(copy.keeper);
+                    copy.inodes().any(|inode| own.contains(&inode))
+                };
+                match copy.phase {
+                    Phase::Serving if !is_served() => {
+                        let why = "ended with status 0, and what it has left has none of its \
+                                   sockets";
+                        self.fail(generation, why.into());
+                    }
+                    Phase::Starting(_) | Phase::Serving => {
+                        self.say("background", Some(slot), text.into());
+                    }
+                    _ => {}
                 }
             }
             Word::Failed(why) => {
-                copy.failure = Some(why);
-                self.gone(generation, 126);
+                copy.failure = Some(format!("cannot be started: {why}"));
+                self.gone(generation, End::of_status(126));
             }
-            Word::Gone(status) => self.gone(generation, status),
+            Word::Gone(end) => self.gone(generation, end),
             Word::Lost => {
-                copy.failure = Some("its keeper was killed".into());
+                copy.failure = Some("has ended: its keeper was killed".into());
                 kill_strays(&self.keepers());
-                self.gone(generation, 137);
+                self.gone(generation, End::of_status(137));
             }
         }
     }
 
     /// All processes of a copy have ended.
-    fn gone(&mut self, generation: u64, status: u8) {
+    fn gone(&mut self, generation: u64, end: End) {
         let Some(copy) = self.copy_mut(generation) else {
             return;
         };
         let was_asked =
-            copy.failure.is_none() && matches!(copy.phase, Phase::Stopping(_) | Phase::Killed);
+            copy.failure.is_none() && matches!(copy.phase, Phase::Stopping(_) | Phase::Killed(_));
         let (was_serving, was_starting) = (copy.is_serving(), copy.is_starting());
-        copy.phase = Phase::Killed;
+        copy.phase = Phase::Killed(Instant::now());
         // At once: what comes to it from now on is lost.
         self.steer();
         let Some(index) = self
@@ -108,9 +121,12 @@ impl Supervisor<'_> {
         let number = copy.slot;
         let mut text = match &copy.failure {
             Some(why) => why.clone(),
-            None if was_starting => format!("ended with status {status} before it was ready"),
-            None => format!("ended with status {status}"),
+            None if was_starting => format!("{end} before it was ready"),
+            None => end.to_string(),
         };
+        let process = copy.server.map(|pid| format!("(process {pid}) "));
+        let story = format!("{}{text}", process.unwrap_or_default());
+        self.note_failure(generation, &story);
         if let Some(fate) = fate {
             let _ = write!(text, "; {fate}");
         }
@@ -142,47 +158,62 @@ impl Supervisor<'_> {
             return;
         }
         self.counts.failures += 1;
-        let Some(slot) = self.slot_mut(number) else {
+        if self.fail_scaling(number, &story) {
+            return;
+        }
+        let longest = if was_serving { SERVED } else { LONGEST };
+        let Some(delay) = self.start_again(number, generation, proven, longest) else {
             return;
         };
+        if !self.is_up {
+            let status = match (&copy.failure, end.status) {
+                (Some(_), _) => 125,
+                (None, 0) => 1,
+                (None, status) => status,
+            };
+            let mut why = format!("slot {number} could not be started: {text}");
+            // Who kept it from its port is often the first copy.
+            let mut others = self.copies.iter();
+            if let Some((slot, address)) = others.find_map(|one| Some((one.slot, one.alone?))) {
+                let _ = write!(why, "; slot {slot} {}", self.alone(address));
+            }
+            self.give_up(status, &why);
+        } else if let Some(why) = self.too_many_restarts() {
+            self.give_up(end.status.max(1), &why);
+        } else {
+            let text = format!("is started again in {} ms", delay.as_millis());
+            self.say("restarts", Some(number), text);
+        }
+    }
+
+    /// Lets the slot `number`, whose copy `generation` has failed, be filled again, and
+    /// gives when.
+    fn start_again(
+        &mut self,
+        number: usize,
+        generation: u64,
+        is_proven: bool,
+        longest: Duration,
+    ) -> Option<Duration> {
+        let slot = self.slot_mut(number)?;
         slot.restarts += 1;
-        slot.hasty = if proven { 0 } else { slot.hasty + 1 };
-        let longest = if was_serving { SERVED } else { LONGEST };
+        slot.hasty = if is_proven { 0 } else { slot.hasty + 1 };
         let delay = backoff(slot.hasty, longest, generation);
         let now = Instant::now();
         slot.start_at = Some(now + delay);
         slot.failures.push(now);
-        if !self.is_up {
-            let status = if copy.failure.is_some() { 125 } else { status };
-            let status = if status == 0 { 1 } else { status };
-            self.give_up(
-                status,
-                &format!("slot {number} could not be started: {text}"),
-            );
-            return;
+        Some(delay)
+    }
+
+    /// Whether copies have failed more often than they may, and how often.
+    fn too_many_restarts(&mut self) -> Option<String> {
+        let (most, time) = self.plan.max_restarts?;
+        for slot in &mut self.slots {
+            slot.failures.retain(|at| at.elapsed() <= time);
         }
-        if let Some((most, time)) = self.plan.max_restarts {
-            let recent = |at: &Instant| at.elapsed() <= time;
-            if let Some(slot) = self.slot_mut(number) {
-                slot.failures.retain(recent);
-            }
-            let count = self.slots.iter().flat_map(|slot| &slot.failures);
-            let count = count.filter(|at| recent(at)).count();
-            if count > most as usize {
-                let time = time.as_secs_f64();
-                self.give_up(
-                    status.max(1),
-                    &format!("{count} copies have ended within {time} s"),
-                );
-                return;
-            }
-        }
-        let delay = delay.as_millis();
-        self.say(
-            "restarts",
-            Some(number),
-            format!("is started again in {delay} ms"),
-        );
+        let count: usize = self.slots.iter().map(|slot| slot.failures.len()).sum();
+        let time = time.as_secs_f64();
+        (count > most as usize).then(|| format!("{} ended within {time} s", copies(count)))
     }
 }
 

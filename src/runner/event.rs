@@ -19,3 +19,19 @@ impl fmt::Display for Event {
         }
     }
 }
+
+/// So many copies, in words.
+pub(super) fn copies(count: usize) -> String {
+    match count {
+        1 => "1 copy".to_owned(),
+        _ => format!("{count} copies"),
+    }
+}
+
+/// What becomes of connections that waited in a copy, in words.
+pub(super) fn waited(count: u32, fate: &str) -> String {
+    match count {
+        1 => format!("1 connection that waited is {fate}"),
+        _ => format!("{count} connections that waited are {fate}"),
+    }
+}

@@ -5,6 +5,7 @@
 //! hole. The kernel does not show that order. It shows in which order those who are
 //! there have joined, and so the order is known as long as no member goes unseen.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::process::Protocol;
@@ -35,6 +36,15 @@ impl Key {
     /// may have changed.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         (self.protocol, self.address) == (other.protocol, other.address)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            Protocol::Tcp => write!(f, "{}", self.address),
+            other => write!(f, "{other} {}", self.address),
+        }
     }
 }
 

@@ -9,10 +9,11 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
-    SocketFlags, SocketType, accept_with, bind, listen, recvmsg, socket_with, sockopt,
+    SocketFlags, SocketType, accept_with, bind, listen, recvmsg, socket_with,
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, geteuid, pidfd_getfd, pidfd_open};
 
+use super::peer::peer;
 use crate::process;
 
 const PROC: &str = "/proc";
@@ -74,11 +75,10 @@ impl Door {
     pub(super) fn take(&self, keeper: u32) -> Option<Handed> {
         loop {
             let connection = accept_with(&self.fd, SocketFlags::CLOEXEC).ok()?;
-            let Ok(peer) = sockopt::socket_peercred(&connection) else {
-                continue;
-            };
-            if is_below(peer.pid, keeper)
-                && let Some(handed) = receive(&connection, peer.pid)
+            let pid = peer(&connection).ok().and_then(|peer| peer.pid);
+            if let Some(pid) = pid
+                && is_below(pid, keeper)
+                && let Some(handed) = receive(&connection, pid)
             {
                 return Some(handed);
             }
@@ -87,8 +87,7 @@ impl Door {
 }
 
 /// Whether `pid` is a process below `top`, and there to be asked.
-fn is_below(pid: Pid, top: u32) -> bool {
-    let mut pid = u32::try_from(pid.as_raw_nonzero().get()).unwrap_or(0);
+fn is_below(mut pid: u32, top: u32) -> bool {
     // No tree is so high.
     for _ in 0..1000 {
         if pid == top {
@@ -102,7 +101,7 @@ fn is_below(pid: Pid, top: u32) -> bool {
     false
 }
 
-fn receive(connection: &OwnedFd, pid: Pid) -> Option<Handed> {
+fn receive(connection: &OwnedFd, pid: u32) -> Option<Handed> {
     let mut ready = [PollFd::new(connection, PollFlags::IN)];
     poll(&mut ready, Some(&MESSAGE)).ok()?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
@@ -115,7 +114,7 @@ fn receive(connection: &OwnedFd, pid: Pid) -> Option<Handed> {
         RecvAncillaryMessage::ScmRights(mut fds) => Some(Handed {
             socket: fds.next()?,
             number: i32::from_ne_bytes(number),
-            pid: pid.as_raw_nonzero().get().unsigned_abs(),
+            pid,
             page: fds.next(),
         }),
         _ => None,

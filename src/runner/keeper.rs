@@ -71,8 +71,10 @@ struct Keeper {
     /// What the runner has said, up to the end of a line.
     heard: Vec<u8>,
     server: Pid,
-    /// The server's exit status, once it has one.
-    status: Option<u8>,
+    /// How the server has ended, once it has.
+    status: Option<ExitStatus>,
+    /// Whether it has left others, which is to be said.
+    is_left: bool,
     /// The signal by which the copy is to end, and who has had it.
     stop: Option<(Signal, BTreeSet<u32>)>,
     is_killing: bool,
@@ -107,6 +109,7 @@ fn keep() -> io::Result<()> {
         heard,
         server,
         status: None,
+        is_left: false,
         stop: None,
         is_killing: false,
     };
@@ -187,8 +190,9 @@ impl Keeper {
                 let _ = children.read(&mut [0; 64]);
             }
             if self.reap() {
-                let status = self.status.unwrap_or(0);
-                let _ = writeln!(self.runner, "gone {status}");
+                let status = self.status.unwrap_or_default();
+                let signal = status.signal().unwrap_or(0);
+                let _ = writeln!(self.runner, "gone {} {signal}", shell_status(status));
                 return Ok(());
             }
             if self.is_killing {
@@ -217,18 +221,20 @@ impl Keeper {
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.server => {
-                    let status = shell_status(ExitStatus::from_raw(status.as_raw()));
+                    let status = ExitStatus::from_raw(status.as_raw());
                     self.status = Some(status);
                     // A server that goes into the background leaves with 0; when it
                     // dies otherwise, what is left of it is of no use.
-                    if status == 0 {
-                        let _ = writeln!(self.runner, "background");
-                    } else if self.stop.is_none() {
-                        self.is_killing = true;
-                    }
+                    self.is_left = status.success() && self.stop.is_none();
+                    self.is_killing |= !status.success() && self.stop.is_none();
                 }
                 Ok(Some(_)) => {}
-                Ok(None) => return false,
+                Ok(None) => {
+                    if std::mem::take(&mut self.is_left) {
+                        let _ = writeln!(self.runner, "background");
+                    }
+                    return false;
+                }
                 Err(_) => return true,
             }
         }

@@ -24,15 +24,19 @@ mod metrics;
 mod notify;
 mod orphans;
 mod output;
+mod peer;
+mod pid_file;
 mod probe;
 mod program;
 mod roll;
+mod scale;
 mod signals;
 mod slots;
 mod state;
 mod steering;
 mod supervisor;
 mod taken;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io;
@@ -42,6 +46,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use rustix::thread::CpuSet;
 use thiserror::Error;
+
+use crate::rules::Rules;
 
 pub use client::{Answer, Request, Runner, ask, find, runners};
 pub use endpoint::Address as MetricsAddress;
@@ -84,6 +90,8 @@ pub struct Plan {
     /// The CPUs that copies are kept on, one each by the number of the slot; none
     /// where the kernel chooses.
     pub cpus: Vec<usize>,
+    /// Which of the copies' sockets get the option, by their own environment.
+    pub rules: Rules,
     /// Whether each line of the copies' output gets its slot's number.
     pub prefix: bool,
     /// A file that is to hold this process's id.

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::copy::{Held, migrates};
+use super::event::waited;
 use super::supervisor::Supervisor;
 
 /// How long who waits is kept waiting for the next copy.
@@ -48,19 +49,18 @@ impl Supervisor<'_> {
             let until = Instant::now() + PATIENCE;
             let orphans = held.into_iter().map(|held| Orphan { held, until });
             self.orphans.extend(orphans);
-            return (waiting > 0)
-                .then(|| format!("{waiting} connections that waited are kept for the next copy"));
+            return (waiting > 0).then(|| waited(waiting, "kept for the next copy"));
         }
         let is_given = migrates && others_serve;
         self.close(held);
         self.count(waiting, is_given);
         match (waiting, is_given) {
             (0, _) => None,
-            (_, true) => Some(format!(
-                "{waiting} connections that waited are given to other copies \
-                 (net.ipv4.tcp_migrate_req)"
+            (_, true) => Some(waited(
+                waiting,
+                "given to other copies (net.ipv4.tcp_migrate_req)",
             )),
-            (_, false) => Some(format!("{waiting} connections that waited are lost")),
+            (_, false) => Some(waited(waiting, "lost")),
         }
     }
 
@@ -110,8 +110,8 @@ impl Supervisor<'_> {
         if waiting > 0 {
             let what = if to.is_some() { "given" } else { "lost" };
             let text = match to {
-                Some(_) => format!("{waiting} connections that waited are given to it"),
-                None => format!("{waiting} connections that waited for a copy are lost"),
+                Some(_) => waited(waiting, "given to it"),
+                None => waited(waiting, "lost: no copy came in time"),
             };
             self.say(what, to, text);
         }

@@ -47,12 +47,18 @@ impl Signals {
         self.0.iter().map(|(_, reader)| reader.as_fd())
     }
 
-    /// What has come since, each signal as often as it came if there was time.
+    /// What has come since. A second signal to stop says more than the first; of others
+    /// that have not been obeyed yet one is enough.
     pub(super) fn take(&mut self) -> Vec<Request> {
         let mut found = Vec::new();
         for (request, reader) in &mut self.0 {
             let mut buffer = [0; 64];
             let count = reader.read(&mut buffer).unwrap_or(0);
+            let count = if *request == Request::Stop {
+                count
+            } else {
+                count.min(1)
+            };
             found.extend(std::iter::repeat_n(*request, count));
         }
         found

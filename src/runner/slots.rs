@@ -1,5 +1,6 @@
 //! Slots: each is to have a copy that serves.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::copy::{Copy, Phase};
@@ -8,13 +9,16 @@ use super::group::Key;
 use super::probe::Probe;
 use super::supervisor::Supervisor;
 use super::{Ready, handoff};
-use crate::process;
+use crate::process::{self, Protocol};
 
 /// When a start is tried again that failed for want of processes or descriptors.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// For how long nothing new may be listened on until a first copy has all.
 const SETTLED: Duration = Duration::from_millis(100);
+
+/// When that is enough, whatever comes.
+const LATEST: Duration = Duration::from_secs(1);
 
 /// How many copies are asked for an answer at once.
 const MOST_PROBES: usize = 16;
@@ -72,7 +76,10 @@ impl Supervisor<'_> {
     }
 
     /// Starts a copy for the slot `number`; nobody connects to it before it is ready.
-    pub(super) fn start_copy(&mut self, number: usize) -> Option<u64> {
+    ///
+    /// # Errors
+    /// What has been said of it.
+    pub(super) fn start_copy(&mut self, number: usize) -> Result<u64, String> {
         self.is_opening = true;
         self.steer();
         self.is_opening = false;
@@ -80,16 +87,21 @@ impl Supervisor<'_> {
         match Copy::start(&self.plan, self.generation, number) {
             Ok(copy) => {
                 self.copies.push(copy);
-                Some(self.generation)
+                Ok(self.generation)
             }
             Err(error) => {
-                self.say(
-                    "failed",
-                    Some(number),
-                    format!("cannot be started: {error}"),
-                );
-                None
+                let text = format!("cannot be started: {error}");
+                self.say("failed", Some(number), text.clone());
+                Err(text)
             }
+        }
+    }
+
+    /// Makes `copy` that of the slot `number`; without one, it is tried again.
+    pub(super) fn put_into(&mut self, number: usize, copy: Option<u64>) {
+        if let Some(slot) = self.slot_mut(number) {
+            slot.copy = copy;
+            slot.start_at = copy.is_none().then(|| Instant::now() + AGAIN);
         }
     }
 
@@ -103,10 +115,10 @@ impl Supervisor<'_> {
             .map(|slot| slot.number)
             .collect();
         for number in due {
-            let copy = self.start_copy(number);
-            if let Some(slot) = self.slot_mut(number) {
-                slot.copy = copy;
-                slot.start_at = copy.is_none().then(|| now + AGAIN);
+            let outcome = self.start_copy(number);
+            self.put_into(number, outcome.as_ref().ok().copied());
+            if let Err(why) = outcome {
+                self.fail_scaling(number, &why);
             }
         }
         self.slots.iter().filter_map(|slot| slot.start_at).min()
@@ -126,7 +138,7 @@ impl Supervisor<'_> {
             Phase::Starting(deadline) if *deadline <= now => {
                 let why = self.why_not_ready(generation);
                 self.fail(generation, why);
-                None
+                Some(now)
             }
             Phase::Starting(deadline) => {
                 let deadline = *deadline;
@@ -149,7 +161,12 @@ impl Supervisor<'_> {
                     Look::Late(left) => {
                         let slot = copy.slot;
                         self.counts.late += left as u64;
-                        let text = format!("{left} connections are left after --drain-timeout");
+                        let are = if left == 1 {
+                            "connection is"
+                        } else {
+                            "connections are"
+                        };
+                        let text = format!("{left} {are} left after --drain-timeout");
                         self.say("late", Some(slot), text);
                     }
                 }
@@ -164,15 +181,22 @@ impl Supervisor<'_> {
                     Some(slot),
                     "did not end in time and is killed".into(),
                 );
-                None
+                Some(now)
             }
-            Phase::Stopping(deadline) => Some(*deadline),
-            Phase::Serving | Phase::Killed => None,
+            Phase::Killed(deadline) if *deadline <= now => {
+                let slot = copy.slot;
+                copy.kill_keeper();
+                let text = "its keeper has not killed it in time and is killed".into();
+                self.say("killed", Some(slot), text);
+                Some(now)
+            }
+            Phase::Stopping(deadline) | Phase::Killed(deadline) => Some(*deadline),
+            Phase::Serving => None,
         }
     }
 
-    /// Ends a copy that never was ready.
-    fn fail(&mut self, generation: u64, why: String) {
+    /// Ends a copy that is of no use.
+    pub(super) fn fail(&mut self, generation: u64, why: String) {
         if let Some(copy) = self.copy_mut(generation) {
             copy.failure = Some(why);
             copy.kill();
@@ -191,9 +215,15 @@ impl Supervisor<'_> {
     }
 
     fn missing(&self, copy: &Copy) -> Vec<Key> {
-        let has = |wanted: &Key| copy.keys.iter().any(|one| one.is_like(wanted));
+        let keys = copy.keys();
+        let has = |wanted: &Key| keys.iter().any(|one| one.is_like(wanted));
         let expected = self.expected(copy.slot).iter();
-        expected.filter(|wanted| !has(wanted)).copied().collect()
+        let (mut missing, found): (Vec<Key>, Vec<Key>) = expected.partition(|wanted| !has(wanted));
+        // Among datagram sockets may have been some by which the server asked others.
+        if found.iter().any(|one| one.protocol == Protocol::Udp) {
+            missing.retain(|one| one.protocol == Protocol::Tcp);
+        }
+        missing
     }
 
     fn is_ready(&mut self, generation: u64) -> bool {
@@ -201,10 +231,12 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy(generation) else {
             return false;
         };
-        let is_settled = copy.settled.is_some_and(|at| at.elapsed() >= SETTLED);
+        let is_settled = copy
+            .came
+            .is_some_and(|(first, last)| last.elapsed() >= SETTLED || first.elapsed() >= LATEST);
         let is_known = !self.expected(copy.slot).is_empty();
         let listens =
-            !copy.keys.is_empty() && (is_settled || is_known) && self.missing(copy).is_empty();
+            !copy.keys().is_empty() && (is_settled || is_known) && self.missing(copy).is_empty();
         match &self.plan.ready {
             Ready::Listen => listens,
             Ready::Notify => copy.has_notified,
@@ -270,7 +302,8 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy(generation) else {
             return;
         };
-        if !copy.keys.is_empty() && self.missing(copy).is_empty() {
+        let has_any = !copy.keys().is_empty();
+        if has_any && self.missing(copy).is_empty() {
             return;
         }
         let keeper = copy.keeper;
@@ -280,7 +313,7 @@ impl Supervisor<'_> {
         let known = |inode: &u64| copy.held.iter().any(|held| held.inode == *inode);
         let wanted: Vec<u64> = open
             .iter()
-            .filter(|one| one.protocol == process::Protocol::Tcp || copy.keys.is_empty())
+            .filter(|one| one.protocol == Protocol::Tcp || !has_any)
             .map(|one| one.inode)
             .filter(|inode| !known(inode))
             .collect();
@@ -297,25 +330,32 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy(generation) else {
             return String::new();
         };
-        let addresses = |keys: &[Key]| {
-            let all: Vec<String> = keys.iter().map(|key| key.address.to_string()).collect();
-            all.join(", ")
-        };
+        let keys = copy.keys();
         let missing = self.missing(copy);
         let what = match (&self.plan.ready, copy.alone) {
-            (_, Some(address)) if copy.keys.is_empty() => {
-                format!("it listens on {address} alone, without SO_REUSEPORT")
+            (_, Some(address)) if keys.is_empty() => {
+                format!("it {}", self.alone(address))
             }
-            _ if copy.keys.is_empty() => "it does not listen".to_owned(),
+            _ if keys.is_empty() => "it does not listen".to_owned(),
             _ if !missing.is_empty() => format!(
                 "it listens on {}, and not on {}",
-                addresses(&copy.keys),
+                addresses(&keys),
                 addresses(&missing)
             ),
             (Ready::Http(path), _) => format!("it does not answer {path} with a status below 400"),
             _ => "it does not say READY=1".to_owned(),
         };
-        format!("not ready within {time} s: {what}")
+        format!("was not ready within {time} s: {what}")
+    }
+
+    /// That a copy listens on `address` and shares it with nobody, and why.
+    pub(super) fn alone(&self, address: SocketAddr) -> String {
+        let why = if self.plan.rules.selects_port(address.port()) {
+            ""
+        } else {
+            ": the rule --port, or LIBREUSEPORT_PORT, does not list that port"
+        };
+        format!("listens on {address} alone, without SO_REUSEPORT{why}")
     }
 
     fn now_serves(&mut self, generation: u64) {
@@ -323,12 +363,11 @@ impl Supervisor<'_> {
             return;
         };
         copy.phase = Phase::Serving;
-        let (slot, keys) = (copy.slot, copy.keys.clone());
-        let addresses: Vec<String> = keys.iter().map(|key| key.address.to_string()).collect();
+        let (slot, keys) = (copy.slot, copy.keys());
         let text = format!(
             "ready after {} ms: {}",
             copy.started.elapsed().as_millis(),
-            addresses.join(", ")
+            addresses(&keys)
         );
         if let Some(slot) = self.slot_mut(slot) {
             slot.keys = keys;
@@ -337,4 +376,10 @@ impl Supervisor<'_> {
         self.give_orphans(slot);
         self.say("ready", Some(slot), text);
     }
+}
+
+/// The addresses of `keys`, for whoever reads them.
+fn addresses(keys: &[Key]) -> String {
+    let all: Vec<String> = keys.iter().map(Key::to_string).collect();
+    all.join(", ")
 }

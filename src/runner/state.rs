@@ -7,11 +7,12 @@ use super::supervisor::Supervisor;
 impl Supervisor<'_> {
     /// The object of `reuseport status NAME --json`.
     pub(super) fn state(&self) -> Value {
-        let copies = self.copies.iter().map(|copy| {
+        let mut copies: Vec<_> = self.copies.iter().collect();
+        copies.sort_by_key(|copy| (copy.slot, copy.generation));
+        let copies = copies.iter().map(|copy| {
             let sockets = copy
-                .held
-                .iter()
-                .map(|one| json!({"inode": one.inode, "accepted": one.accepted()}));
+                .inodes()
+                .map(|inode| json!({"inode": inode, "accepted": copy.accepted(inode)}));
             json!({
                 "slot": copy.slot,
                 "generation": copy.generation,
@@ -50,6 +51,10 @@ impl Supervisor<'_> {
             format!("{} {} {pid}", copy.slot, copy.phase.name())
         });
         let copies: Vec<String> = copies.collect();
-        format!("{} slots: {}", self.slots.len(), copies.join(", "))
+        let slots = match self.slots.len() {
+            1 => "1 slot".to_owned(),
+            count => format!("{count} slots"),
+        };
+        format!("{slots}: {}", copies.join(", "))
     }
 }

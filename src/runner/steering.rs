@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
@@ -73,18 +74,24 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy_mut(generation) else {
             return;
         };
-        copy.settled = Some(std::time::Instant::now());
+        let now = Instant::now();
+        let (first, _) = *copy.came.get_or_insert((now, now));
+        copy.came = Some((first, now));
         if !shares {
             // Held, it would keep its port from the next copy.
             copy.alone = Some(key.address);
             return;
         }
-        if copy.held.iter().any(|one| one.inode == inode) {
+        if copy.inodes().any(|one| one == inode) {
             return;
         }
-        copy.keys.push(key);
         // Datagrams that come to a socket that we hold, and nobody reads, are lost.
-        if protocol == Protocol::Tcp {
+        if protocol == Protocol::Udp {
+            // Servers that ask others, as resolvers do, open many, and none for long.
+            let is_open = |(inode, _): &(u64, Key)| all.iter().any(|one| one.inode == *inode);
+            copy.datagrams.retain(is_open);
+            copy.datagrams.push((inode, key));
+        } else {
             copy.held.push(Held {
                 fd: Some(fd),
                 inode,
@@ -108,17 +115,17 @@ impl Supervisor<'_> {
         let is_open = |one: &Held| one.inode == newest || own.contains(&one.inode);
         let (open, closed): (Vec<_>, Vec<_>) = copy.held.drain(..).partition(is_open);
         copy.held = open;
-        copy.keys = copy.held.iter().map(|one| one.key).collect();
         self.close(closed);
     }
 
     /// Closes listeners that nobody else has.
     pub(super) fn close(&mut self, held: Vec<Held>) {
-        for one in held.into_iter().filter(|one| one.fd.is_some()) {
+        // One after another; those whose turn is yet to come are nobody's else.
+        self.closing = held.into_iter().filter(|one| one.fd.is_some()).collect();
+        while let Some(one) = self.closing.last() {
             let (key, inode) = (one.key, one.inode);
-            self.closing = Some(one);
             self.steer();
-            self.closing = None;
+            self.closing.pop();
             if let Some(group) = self.groups.iter_mut().find(|group| group.key == key) {
                 group.order.remove(inode);
                 group.removals += 1;
@@ -154,12 +161,10 @@ impl Supervisor<'_> {
     /// Makes each group's program what the copies' phases ask for.
     pub(super) fn steer(&mut self) {
         let all = sockets::listeners(Protocol::Tcp);
-        let closing = self.closing.as_ref();
+        let closing = &self.closing;
         let orphans = || {
-            self.orphans
-                .iter()
-                .map(|orphan| &orphan.held)
-                .chain(closing)
+            let kept = self.orphans.iter().map(|orphan| &orphan.held);
+            kept.chain(closing)
         };
         let held = self.copies.iter().flat_map(|copy| &copy.held);
         for key in held.chain(orphans()).map(|one| one.key) {
@@ -260,7 +265,7 @@ impl Group {
         all: &[Listener],
         copies: &[Copy],
         orphans: &[&Held],
-        closing: Option<&Held>,
+        closing: &[Held],
         plan: &Plan,
         is_opening: bool,
     ) -> Result<(), String> {
@@ -307,7 +312,7 @@ impl Group {
         let is_any = order.iter().any(serves);
         let is_in_service = |inode: &u64| {
             serves(inode)
-                || (!is_any && is_orphan(*inode) && closing.is_none_or(|one| one.inode != *inode))
+                || (!is_any && is_orphan(*inode) && closing.iter().all(|one| one.inode != *inode))
         };
         let mut left_out: Vec<usize> = (0..order.len())
             .filter(|&index| !is_in_service(&order[index]))
@@ -315,7 +320,8 @@ impl Group {
         // As a member goes the last one gets its number, and has no other from then
         // on: neither is chosen meanwhile, so that what is chosen stays.
         let last = order.len().saturating_sub(1);
-        if closing.is_some_and(|one| order.contains(&one.inode))
+        let goes = closing.last();
+        if goes.is_some_and(|one| order.contains(&one.inode))
             && !left_out.contains(&last)
             && left_out.len() + 1 < order.len()
         {

@@ -1,6 +1,5 @@
 //! The runner itself: what comes is taken, what is due is done, and then it sleeps.
 
-use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,14 +11,17 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_
 use super::control::{self, Control, Request, Wanted};
 use super::copy::{Copy, Held, Word};
 use super::endpoint::Endpoint;
-use super::event::Event;
+use super::event::{Event, copies};
 use super::metrics::Counts;
 use super::notify::{self, Manager};
 use super::orphans::Orphan;
+use super::pid_file::PidFile;
 use super::roll::Roll;
+use super::scale::Scaling;
 use super::signals::{self, Signals};
 use super::slots::Slot;
 use super::steering::Group;
+use super::terminal::{Hup, Terminal};
 use super::{Error, Plan};
 use crate::process::{self, Protocol};
 
@@ -39,6 +41,9 @@ pub(super) struct Supervisor<'a> {
     pub(super) slots: Vec<Slot>,
     pub(super) groups: Vec<Group>,
     pub(super) roll: Option<Roll>,
+    /// Whether another restart was asked for when none could begin.
+    pub(super) is_roll_wanted: bool,
+    pub(super) scaling: Option<Scaling>,
     pub(super) ending: Option<Ending>,
     pub(super) control: Control,
     pub(super) manager: Manager,
@@ -46,8 +51,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) counts: Counts,
     /// Listeners of copies that have died, kept for the next one.
     pub(super) orphans: Vec<Orphan>,
-    /// A listener that is being closed.
-    pub(super) closing: Option<Held>,
+    /// Listeners that are being closed, the next one last.
+    pub(super) closing: Vec<Held>,
     /// How many copies have been started.
     pub(super) generation: u64,
     /// Whether every slot has had a copy that was ready.
@@ -55,6 +60,7 @@ pub(super) struct Supervisor<'a> {
     /// Whether a copy is about to be started.
     pub(super) is_opening: bool,
     signals: Signals,
+    terminal: Terminal,
     next_watchdog: Option<Instant>,
 }
 
@@ -65,15 +71,13 @@ pub(super) struct Supervisor<'a> {
 /// Nothing was started.
 pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
     let control = Control::open(&control::directory(), &plan.name)?;
+    let terminal = Terminal::of_this_process();
     let signals = Signals::new().map_err(|error| Error::io("signals", error))?;
     set_child_subreaper(Some(getpid())).map_err(|error| Error::io("a subreaper", error))?;
-    if let Some(path) = &plan.pid_file {
-        let text = format!("{}\n", std::process::id());
-        let written = crate::replace::replace_unsynced(path, text.as_bytes(), 0o644);
-        written.map_err(|error| Error::io(&path.display().to_string(), error))?;
-    }
     let endpoint = plan.metrics.as_ref().map(Endpoint::open).transpose()?;
-    let pid_file = plan.pid_file.clone();
+    // It goes when this function ends, by any way.
+    let pid_file = plan.pid_file.as_deref().map(PidFile::write);
+    let _pid_file = pid_file.transpose()?;
     let manager = Manager::from_environment();
     let mut supervisor = Supervisor {
         slots: (0..plan.copies).map(Slot::new).collect(),
@@ -82,16 +86,19 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
         copies: Vec::new(),
         groups: Vec::new(),
         roll: None,
+        is_roll_wanted: false,
+        scaling: None,
         ending: None,
         control,
         endpoint,
         counts: Counts::default(),
         orphans: Vec::new(),
-        closing: None,
+        closing: Vec::new(),
         generation: 0,
         is_up: false,
         is_opening: false,
         signals,
+        terminal,
         next_watchdog: manager.watchdog.map(|_| Instant::now()),
         manager,
     };
@@ -99,9 +106,6 @@ pub fn run(plan: Plan, log: &mut dyn FnMut(&Event)) -> Result<u8, Error> {
     let status = supervisor.serve();
     // Nobody is left but strays of keepers that were killed.
     kill_strays(&[]);
-    if let Some(path) = pid_file {
-        let _ = fs::remove_file(path);
-    }
     Ok(status)
 }
 
@@ -152,10 +156,11 @@ impl Supervisor<'_> {
         // After what changes the copies' phases, since this says when it is to be
         // done again.
         next[1] = self.look_after();
+        self.note_up();
+        self.go_on_scaling();
         if self.go_on_rolling() {
             next[1] = Some(Instant::now());
         }
-        self.note_up();
         if let (Some(due), Some(pause)) = (self.next_watchdog, self.manager.watchdog) {
             let now = Instant::now();
             if due <= now {
@@ -176,28 +181,26 @@ impl Supervisor<'_> {
             copy.is_some_and(Copy::is_serving)
         };
         let is_full = self.slots.iter().all(is_serving) && self.slots.len() == self.plan.copies;
-        if !is_full {
-            return;
-        }
-        if !self.is_up && self.ending.is_none() {
+        if is_full && !self.is_up && self.ending.is_none() {
             self.is_up = true;
-            let count = self.slots.len();
-            self.say("up", None, format!("{count} copies serve"));
+            self.say("up", None, serving(self.slots.len()));
             if let Some(text) = self.prospect() {
                 self.say("prospect", None, text.to_owned());
             }
             self.manager
                 .say(&format!("READY=1\nMAINPID={}", std::process::id()));
         }
-        if self.control.has_waiting(Wanted::Scale) {
-            let text = format!("{} copies serve", self.slots.len());
-            self.control.answer_all(Wanted::Scale, 0, &text);
-        }
     }
 
     /// What a restart will do; where something cannot be steered, that has been said.
     fn prospect(&self) -> Option<&'static str> {
-        let mut keys = self.copies.iter().flat_map(|copy| &copy.keys);
+        if self.plan.stop_first && self.plan.copies == 1 {
+            return Some(
+                "a restart stops the only copy before it starts the next one (--stop-first): \
+                 nobody serves meanwhile",
+            );
+        }
+        let mut keys = self.copies.iter().flat_map(Copy::keys);
         if keys.any(|key| key.protocol == Protocol::Udp) {
             return Some(
                 "datagrams are not steered: a restart loses those that wait in a copy that ends",
@@ -222,7 +225,9 @@ impl Supervisor<'_> {
             fds.push(copy.door.fd());
             fds.extend(copy.notify.as_ref().map(std::os::fd::AsFd::as_fd));
         }
-        let more: Vec<_> = self.endpoint.iter().flat_map(Endpoint::fds).collect();
+        let terminal = self.terminal.fd().map(|fd| (fd, PollFlags::empty()));
+        let more = self.endpoint.iter().flat_map(Endpoint::fds);
+        let more: Vec<_> = more.chain(terminal).collect();
         let mut fds: Vec<PollFd<'_>> = fds
             .iter()
             .map(|fd| PollFd::new(fd, PollFlags::IN))
@@ -236,6 +241,7 @@ impl Supervisor<'_> {
     }
 
     fn take_all(&mut self) {
+        self.terminal.look();
         // Sockets first: a copy that has ended may have handed some.
         let all: Vec<u64> = self.copies.iter().map(|copy| copy.generation).collect();
         for generation in all {
@@ -258,11 +264,7 @@ impl Supervisor<'_> {
                 signals::Request::Reap => reap(),
                 signals::Request::Stop if self.ending.is_some() => self.kill_all(),
                 signals::Request::Stop => self.end(0),
-                signals::Request::Restart => {
-                    if let Err(why) = self.begin_roll() {
-                        self.say("restart-failed", None, format!("no restart: {why}"));
-                    }
-                }
+                signals::Request::Restart => self.obey_hup(),
                 signals::Request::State => {
                     let text = self.summary();
                     self.say("state", None, text);
@@ -276,6 +278,21 @@ impl Supervisor<'_> {
         if let Some(mut endpoint) = self.endpoint.take() {
             endpoint.serve(|| self.metrics());
             self.endpoint = Some(endpoint);
+        }
+    }
+
+    fn obey_hup(&mut self) {
+        match self.terminal.hup() {
+            Hup::Restart => self.begin_roll_or_later(),
+            Hup::Closed if self.ending.is_some() => {}
+            Hup::Closed => {
+                self.say("closed", None, "its terminal was closed".into());
+                self.end(0);
+            }
+            Hup::Ignored => {
+                let text = "its terminal was closed, and it goes on as with nohup";
+                self.say("closed", None, text.into());
+            }
         }
     }
 
@@ -297,54 +314,10 @@ impl Supervisor<'_> {
                     self.end(0);
                 }
             }
-            Request::Scale(count) => {
-                let most = self.plan.most();
-                let why = if count == 0 || count > most {
-                    let why = if self.plan.cpus.is_empty() {
-                        ""
-                    } else {
-                        ", one a CPU (--pin)"
-                    };
-                    Some(format!("the number of copies is from 1 to {most}{why}"))
-                } else if self.ending.is_some() || self.roll.is_some() || !self.is_up {
-                    Some("the runner is starting, restarting or ending".to_owned())
-                } else {
-                    None
-                };
-                match why {
-                    Some(why) => self.control.answer(client, 1, &why),
-                    None => {
-                        self.control.wait(client, Wanted::Scale);
-                        self.scale(count);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds slots at the end, or takes the last ones away.
-    fn scale(&mut self, count: usize) {
-        let before = self.plan.copies;
-        self.plan.copies = count;
-        self.say("scale", None, format!("from {before} to {count} copies"));
-        for number in 0..count {
-            match self.slot_mut(number) {
-                Some(slot) => slot.is_closing = false,
-                None => self.slots.push(Slot::new(number)),
-            }
-        }
-        self.slots.sort_by_key(|slot| slot.number);
-        let mut closing = Vec::new();
-        for slot in self.slots.iter_mut().filter(|slot| slot.number >= count) {
-            slot.is_closing = true;
-            slot.start_at = None;
-            closing.extend(slot.copy);
-        }
-        self.slots
-            .retain(|slot| !slot.is_closing || slot.copy.is_some());
-        let limit = self.plan.drain_timeout;
-        for generation in closing {
-            self.retire(generation, limit);
+            Request::Scale(count) => match self.begin_scaling(count) {
+                Ok(()) => self.control.wait(client, Wanted::Scale),
+                Err(why) => self.control.answer(client, 1, &format!("no change: {why}")),
+            },
         }
     }
 
@@ -355,6 +328,7 @@ impl Supervisor<'_> {
         self.manager.say("STOPPING=1");
         self.ending = Some(Ending { status });
         self.abandon_roll();
+        self.abandon_scaling();
         for slot in &mut self.slots {
             slot.start_at = None;
         }
@@ -395,6 +369,15 @@ impl Supervisor<'_> {
     pub(super) fn keepers(&self) -> Vec<u32> {
         self.copies.iter().map(|copy| copy.keeper).collect()
     }
+}
+
+/// That so many copies serve.
+pub(super) fn serving(count: usize) -> String {
+    format!(
+        "{} {}",
+        copies(count),
+        if count == 1 { "serves" } else { "serve" }
+    )
 }
 
 /// Collects processes that have ended. As process 1 of a container, those of others

@@ -7,7 +7,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load::{Load, Talk, ask};
-use crate::supervised::{Runner, command_line, free_port, local, threaded, wait_for};
+use crate::supervised::{
+    Runner, answering, command_line, free_port, local, threaded, troubled, wait_for,
+};
 
 fn kill(pid: u32) {
     signal(pid, Signal::KILL);
@@ -28,8 +30,7 @@ pub fn servers(runner: &Runner) -> Vec<u32> {
 #[test]
 fn a_copy_that_is_killed_is_started_again_and_the_others_serve() {
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let runner = Runner::start(&["-n", "3"], &command);
     let load = Load::start(16, local(port), Talk::Http);
     for round in 1..=4 {
@@ -90,8 +91,7 @@ fn when_the_runner_is_killed_nothing_is_left_running() {
 #[test]
 fn when_the_runner_and_the_keepers_are_killed_the_servers_end() {
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let mut runner = Runner::start(&["-n", "2"], &command);
     let all = runner.processes();
     let keepers = all
@@ -119,26 +119,25 @@ fn a_new_copy_that_fails_leaves_the_old_one_at_work() {
     let port = free_port();
     let directory = tempfile::tempdir().expect("a directory");
     let trouble = directory.path().join("trouble");
-    let (script, text) = (threaded(), port.to_string());
-    let trouble_text = trouble.to_str().expect("UTF-8");
-    let command = [
-        "python3",
-        script.to_str().expect("UTF-8"),
-        &text,
-        trouble_text,
-    ];
+    let command = troubled(port, &trouble);
     let runner = Runner::start(&["-n", "2", "--ready-timeout", "3s"], &command);
     let before = servers(&runner);
     let load = Load::start(32, local(port), Talk::Http);
     for (how, why) in [
         ("exit", "ended with status 3 before it was ready"),
-        ("hang", "it does not listen"),
+        ("hang", "was not ready within 3 s: it does not listen"),
         ("elsewhere", "and not on 127.0.0.1"),
     ] {
         fs::write(&trouble, how).expect("a file");
         let outcome = runner.tell(&["restart"]);
         assert_eq!(outcome.status, Some(1), "{outcome:?}");
-        assert!(outcome.stderr.contains("the old one stays"), "{outcome:?}");
+        for words in [
+            why,
+            "slot 0: the new copy (process ",
+            "the old copy serves on",
+        ] {
+            assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
+        }
         runner.await_line(why);
     }
     let tally = load.end();
@@ -173,15 +172,13 @@ fn a_server_that_ignores_term_is_killed() {
 #[test]
 fn a_server_in_the_background_is_followed() {
     let port = free_port();
-    let script = format!(
-        "import os,socket,time\n\
-         if os.fork(): os._exit(0)\n\
+    let command = answering(&format!(
+        "if os.fork(): os._exit(0)\n\
          os.setsid()\n\
          if os.fork(): os._exit(0)\n\
-         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()\n\
-         while True:\n  c,_=s.accept(); c.recv(100); c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()"
-    );
-    let runner = Runner::start(&["-n", "2"], &["python3", "-c", &script]);
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()"
+    ));
+    let runner = Runner::start(&["-n", "2"], &command);
     runner.await_line("into the background");
     assert_eq!(ask(local(port), Talk::Http).expect("an answer"), "1");
     runner.restart();
@@ -199,15 +196,13 @@ fn too_many_restarts_end_it_with_the_copys_status() {
     );
     let flags = ["-n", "1", "--max-restarts", "1/60s"];
     let mut runner = Runner::start(&flags, &["python3", "-c", &script]);
-    let status = wait_for("it gives up", || runner.child.try_wait().expect("a child"));
-    assert_eq!(status.code(), Some(7), "{:#?}", runner.said());
+    assert_eq!(runner.await_end(), Some(7), "{:#?}", runner.said());
 }
 
 #[test]
 fn copies_that_die_during_restarts_lose_no_slot() {
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let runner = Runner::start(&["-n", "3"], &command);
     for round in 0..12 {
         // The restart may be off, or one be under way: that is not the question here.
@@ -237,4 +232,174 @@ fn copies_that_die_during_restarts_lose_no_slot() {
     assert_eq!(answers, ["0", "1", "2"]);
     assert_eq!(servers(&runner).len(), 3);
     assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_copy_that_still_starts_is_replaced_too() {
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let trouble = directory.path().join("trouble");
+    let runner = Runner::start(&["-n", "2"], &troubled(port, &trouble));
+    fs::write(&trouble, "hang").expect("a file");
+    kill(servers(&runner)[0]);
+    let marker = directory.path().join("trouble.hangs");
+    wait_for("its successor hangs", || marker.exists().then_some(()));
+    let before = servers(&runner);
+    fs::remove_file(&trouble).expect("it is there");
+    runner.restart();
+    runner.await_line("replaced 2 copies");
+    let after = servers(&runner);
+    assert_eq!((before.len(), after.len()), (2, 2));
+    assert!(after.iter().all(|pid| !before.contains(pid)), "{before:?}");
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_slot_without_a_copy_is_filled_by_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let trouble = directory.path().join("trouble");
+    let runner = Runner::start(&["-n", "2"], &troubled(free_port(), &trouble));
+    let first = servers(&runner)[0];
+    fs::write(&trouble, "exit").expect("a file");
+    kill(first);
+    // The times between tries get longer.
+    wait_for("several have failed", || {
+        let said = runner.said();
+        let failed = said.iter().filter(|line| line.contains("with status 3"));
+        (failed.count() > 2).then_some(())
+    });
+    let outcome = runner.tell(&["restart"]);
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    let words = "ended with status 3 before it was ready";
+    assert!(outcome.stderr.contains(words), "{outcome:?}");
+    fs::remove_file(&trouble).expect("it is there");
+    runner.restart();
+    assert_eq!(servers(&runner).len(), 2);
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn signals_during_a_restart_ask_for_one_more() {
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let trouble = directory.path().join("trouble");
+    let runner = Runner::start(&["-n", "1"], &troubled(port, &trouble));
+    fs::write(&trouble, "hang").expect("a file");
+    runner.signal(Signal::HUP);
+    let marker = directory.path().join("trouble.hangs");
+    wait_for("the new copy hangs", || marker.exists().then_some(()));
+    fs::remove_file(&trouble).expect("it is there");
+    for count in 1..=3 {
+        runner.signal(Signal::HUP);
+        runner.signal(Signal::USR1);
+        wait_for("it has been heard", || {
+            let said = runner.said();
+            let states = said.iter().filter(|line| line.contains("1 slot: "));
+            (states.count() == count).then_some(())
+        });
+    }
+    runner.await_line("a restart is under way: the copies are replaced after that");
+    let hangs = |pid: &u32| {
+        let state = runner.state();
+        let mut copies = state["copies"].as_array().expect("copies").iter();
+        copies.any(|one| one["pid"] == *pid && one["state"] == "starting")
+    };
+    kill(servers(&runner).into_iter().find(hangs).expect("it hangs"));
+    runner.await_line("the restart is off: slot 0: the new copy (process ");
+    runner.await_line("was ended by SIGKILL before it was ready");
+    runner.await_line("replaced 1 copy");
+    runner.tell(&["restart"]);
+    let said = runner.said();
+    let count = |text| said.iter().filter(|line| line.contains(text)).count();
+    // The first, the one that was put off, and the last.
+    assert_eq!(count("replaces 1 copy"), 3, "{said:#?}");
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_server_that_ends_with_0_is_not_in_the_background() {
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let end = directory.path().join("end");
+    // It leaves a process that has none of its sockets.
+    let script = format!(
+        "import os,socket,time\n\
+         if os.fork()==0:\n time.sleep(1000)\n\
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()\n\
+         while not os.path.exists('{0}'): time.sleep(0.01)\n\
+         os.unlink('{0}')",
+        end.display()
+    );
+    let runner = Runner::start(&["-n", "1"], &["python3", "-c", &script]);
+    fs::write(&end, "").expect("a file");
+    runner.await_line("ended with status 0, and what it has left has none of its sockets");
+    runner.await_line("is started again");
+    wait_for("it serves again", || {
+        let said = runner.said();
+        (said.iter().filter(|line| line.contains("ready")).count() == 2).then_some(())
+    });
+    let said = runner.said();
+    assert!(!said.iter().any(|line| line.contains("background")));
+    assert_eq!(runner.stop(), Some(0));
+    let mut runner = Runner::begin(&["-n", "1", "--no-check"], &["true"]);
+    assert_eq!(runner.await_end(), Some(1));
+    let said = runner.said();
+    assert!(
+        !said.iter().any(|line| line.contains("background")),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn a_copy_with_several_addresses_that_dies_leaves_all_steered() {
+    let port = free_port();
+    let before = format!(
+        "t=socket.socket(socket.AF_INET6); t.setsockopt(socket.IPPROTO_IPV6,socket.IPV6_V6ONLY,1)\n\
+         t.bind(('::1',{port})); t.listen()\n\
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()"
+    );
+    let runner = Runner::start(&["-n", "3"], &answering(&before));
+    let pid = |number: usize| {
+        let state = runner.state();
+        u32::try_from(state["copies"][number]["pid"].as_u64().expect("a process")).expect("small")
+    };
+    for round in 0..3 {
+        kill(pid(round));
+        wait_for("all serve again", || {
+            let said = runner.said();
+            let ready = said.iter().filter(|line| line.contains("ready after"));
+            (ready.count() == 4 + round).then_some(())
+        });
+    }
+    let said = runner.said();
+    assert!(
+        !said.iter().any(|line| line.contains("not steered")),
+        "{said:#?}"
+    );
+    let state = runner.state();
+    let groups = state["groups"].as_array().expect("groups");
+    assert!(groups.len() == 2 && groups.iter().all(|one| one["steered"] == true));
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_keeper_that_is_stopped_keeps_nothing_from_ending() {
+    let runner = Runner::start(
+        &["-n", "2", "--kill-after", "100ms"],
+        &threaded(free_port()),
+    );
+    let all = runner.processes();
+    let is_keeper = |pid: &u32| command_line(*pid).is_some_and(|line| line.contains("keep"));
+    let keeper = all.iter().copied().find(is_keeper).expect("a keeper");
+    signal(keeper, Signal::STOP);
+    // The slot gets a new copy all the same.
+    runner.restart();
+    runner.await_line("its keeper has not killed it in time and is killed");
+    assert_eq!(servers(&runner).len(), 2);
+    let all = runner.processes();
+    let keeper = all.iter().copied().find(is_keeper).expect("a keeper");
+    signal(keeper, Signal::STOP);
+    assert_eq!(runner.stop(), Some(0));
+    let left = all.iter().filter(|pid| command_line(**pid).is_some());
+    assert_eq!(left.count(), 0);
 }

@@ -9,6 +9,7 @@ mod failures;
 mod load;
 mod orphans;
 mod rolling;
+mod scale;
 mod service;
 mod start;
 mod status;

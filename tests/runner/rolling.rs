@@ -1,5 +1,7 @@
 //! Rolling restarts under load, at `tcp_migrate_req=0`.
 
+use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -49,7 +51,13 @@ pub fn is_apart_with(test: &str, migrate: &str) -> bool {
 }
 
 /// Replaces all copies of `command` `times` times under load.
-fn roll(flags: &[&str], command: &[&str], port: u16, talk: Talk, times: usize) -> Tally {
+fn roll(
+    flags: &[&str],
+    command: &[impl AsRef<OsStr> + Debug],
+    port: u16,
+    talk: Talk,
+    times: usize,
+) -> Tally {
     // How often a longer run does the same, see benches/rolling-restarts.
     let factor = std::env::var("REUSEPORT_RESTARTS").ok();
     let times = factor.and_then(|text| text.parse().ok()).unwrap_or(times);
@@ -69,7 +77,13 @@ fn roll(flags: &[&str], command: &[&str], port: u16, talk: Talk, times: usize) -
 }
 
 /// The same with what one would do by hand: start a new one, then stop the old.
-fn plain(copies: usize, command: &[&str], port: u16, talk: Talk, times: usize) -> Tally {
+fn plain(
+    copies: usize,
+    command: &[impl AsRef<OsStr> + Debug],
+    port: u16,
+    talk: Talk,
+    times: usize,
+) -> Tally {
     let start = || {
         let new = Plain::start(command);
         let is_there = || holds_port(new.0.id(), port);
@@ -110,8 +124,7 @@ fn a_threaded_server_that_dies_on_term_loses_nothing() {
         return;
     }
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let compared = plain(2, &command, port, Talk::Http, 3);
     let tally = roll(&["-n", "2"], &command, port, Talk::Http, 3);
     assert_eq!(tally.failed(), 0, "{tally:?}");
@@ -125,10 +138,16 @@ fn one_copy_is_enough() {
         return;
     }
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let tally = roll(&["-n", "1"], &command, port, Talk::Http, 3);
     assert_eq!(tally.failed(), 0, "{tally:?}");
+}
+
+/// redis-server at `port`.
+fn redis(port: u16) -> Vec<String> {
+    let command = format!("redis-server --port {port} --bind 127.0.0.1 --save");
+    let words = command.split(' ').map(str::to_owned);
+    words.chain([String::new()]).collect()
 }
 
 /// A configuration of nginx in `directory`, which listens at `port`.
@@ -155,7 +174,6 @@ fn nginx_loses_nothing() {
     let port = free_port();
     let directory = tempfile::tempdir().expect("a directory");
     let command = nginx(directory.path(), port);
-    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let compared = plain(2, &command, port, Talk::Http, 3);
     let tally = roll(&["-n", "2"], &command, port, Talk::Http, 5);
     assert_eq!(tally.failed(), 0, "{tally:?}");
@@ -170,7 +188,6 @@ fn connections_that_are_kept_are_closed_while_idle_at_worst() {
     let port = free_port();
     let directory = tempfile::tempdir().expect("a directory");
     let command = nginx(directory.path(), port);
-    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     // nginx finishes what it has on QUIT.
     let flags = [
         "-n",
@@ -211,16 +228,7 @@ fn redis_loses_nothing() {
         return;
     }
     let port = free_port();
-    let text = port.to_string();
-    let command = [
-        "redis-server",
-        "--port",
-        &text,
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-    ];
+    let command = redis(port);
     let tally = roll(&["-n", "3"], &command, port, Talk::Redis, 3);
     assert_eq!(tally.failed(), 0, "{tally:?}");
 }
@@ -265,8 +273,7 @@ fn scaling_up_and_down_loses_nothing() {
         return;
     }
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let runner = Runner::start(&["-n", "1"], &command);
     let load = Load::start(CLIENTS, local(port), Talk::Http);
     for count in ["8", "3", "1"] {
@@ -291,16 +298,7 @@ fn connections_are_spread_evenly() {
     let connections: usize = connections.unwrap_or(4000);
     for steer in ["hash", "random"] {
         let port = free_port();
-        let text = port.to_string();
-        let command = [
-            "redis-server",
-            "--port",
-            &text,
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-        ];
+        let command = redis(port);
         let runner = Runner::start(&["-n", "4", "--steer", steer], &command);
         // A restart, so that the order is no longer that of the start.
         runner.restart();
@@ -372,5 +370,37 @@ fn datagram_sockets_go_with_their_copy() {
         assert_eq!(slots.len(), 2);
         runner.restart();
     }
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn datagram_sockets_that_come_and_go_are_not_expected_of_others() {
+    let port = free_port();
+    // As a resolver, it asks others from ports by chance, from its start.
+    let script = format!(
+        "import random,socket,time\n\
+         def open(port=0):\n\
+         \x20s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
+         \x20try: s.bind(('127.0.0.1',port or random.randrange(20000,30000)))\n\
+         \x20except OSError: pass\n\
+         \x20return s\n\
+         s=open({port})\n\
+         while True:\n\
+         \x20t=[open() for _ in range(4)]\n\
+         \x20time.sleep(0.03)"
+    );
+    let runner = Runner::start(&["-n", "1"], &["python3", "-c", &script]);
+    for _ in 0..2 {
+        runner.restart();
+    }
+    let sockets = || runner.state()["copies"][0]["sockets"].clone();
+    let mut seen = std::collections::BTreeSet::new();
+    wait_for("many have come", || {
+        let now = sockets();
+        let now = now.as_array().expect("sockets");
+        assert!(now.len() < 20, "{}", now.len());
+        seen.extend(now.iter().filter_map(|one| one["inode"].as_u64()));
+        (seen.len() > 50).then_some(())
+    });
     assert_eq!(runner.stop(), Some(0));
 }

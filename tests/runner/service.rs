@@ -30,12 +30,10 @@ fn heard(manager: &UnixDatagram) -> String {
 
 #[test]
 fn a_service_manager_is_told_and_events_can_be_json() {
-    let port = free_port().to_string();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("notify");
     let manager = manager(&path);
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let command = threaded(free_port());
     let variable = format!("NOTIFY_SOCKET={}", path.display());
     let runner = Runner::begin_in(&[&variable], &["-n", "2", "--log-format", "json"], &command);
     let own = runner.child.id();
@@ -121,8 +119,7 @@ fn value(text: &str, name: &str, label: &str) -> Option<f64> {
 #[test]
 fn metrics_are_served_to_a_few_at_once() {
     let (port, at) = (free_port(), free_port());
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let place = format!("127.0.0.1:{at}");
     let runner = Runner::start(&["-n", "2", "--metrics", &place], &command);
     runner.await_line(&format!("metrics at http://{place}/metrics"));
@@ -177,9 +174,7 @@ fn metrics_are_served_to_a_few_at_once() {
 #[test]
 fn metrics_on_a_unix_socket_are_this_users_alone() {
     use std::os::unix::fs::PermissionsExt;
-    let port = free_port().to_string();
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let command = threaded(free_port());
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("metrics");
     // What a runner that was killed has left.
@@ -206,7 +201,7 @@ fn metrics_on_a_unix_socket_are_this_users_alone() {
                 &place,
                 "--",
             ])
-            .args(command),
+            .args(&command),
     );
     assert_eq!(second.status, Some(125), "{second:?}");
     assert!(second.stderr.contains("metrics: unix:"), "{second:?}");
@@ -237,9 +232,7 @@ fn descriptors(pid: u32) -> usize {
 
 #[test]
 fn it_sleeps_when_nothing_happens_and_asking_leaves_nothing() {
-    let port = free_port().to_string();
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let command = threaded(free_port());
     let metrics = format!("127.0.0.1:{}", free_port());
     let runner = Runner::start(&["-n", "2", "--metrics", &metrics], &command);
     let own = runner.child.id();
@@ -275,11 +268,7 @@ fn it_sleeps_when_nothing_happens_and_asking_leaves_nothing() {
             .count()
     };
     let ask = || {
-        let mut stream = UnixStream::connect(&path).expect("it listens");
-        stream.write_all(b"\"status\"\n").expect("written");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("UTF-8");
-        assert!(text.starts_with("{\"status\":0,"), "{text}");
+        runner.state();
     };
     ask();
     let (open, files, memory) = (descriptors(own), entries(), field(own, "VmRSS"));
@@ -302,9 +291,7 @@ fn it_sleeps_when_nothing_happens_and_asking_leaves_nothing() {
 
 #[test]
 fn those_who_hold_the_control_socket_and_say_nothing_make_way() {
-    let port = free_port().to_string();
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let command = threaded(free_port());
     let runner = Runner::start(&["-n", "1"], &command);
     let connect = || UnixStream::connect(runner.control()).expect("it listens");
     let held: Vec<UnixStream> = (0..100).map(|_| connect()).collect();
@@ -320,11 +307,10 @@ fn those_who_hold_the_control_socket_and_say_nothing_make_way() {
 #[test]
 fn whoever_reads_its_output_may_go_or_stop_reading() {
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
     let directory = tempfile::tempdir().expect("a directory");
     let mut child = Command::new(env!("CARGO_BIN_EXE_reuseport"))
         .args(["run", "-n", "1", "--name", "reader", "--"])
-        .args(["python3", script.to_str().expect("UTF-8"), &text])
+        .args(threaded(port))
         .env("XDG_RUNTIME_DIR", directory.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -348,4 +334,45 @@ fn whoever_reads_its_output_may_go_or_stop_reading() {
     signal(Signal::TERM);
     let ended = wait_for("it ends", || child.try_wait().expect("a child"));
     assert_eq!(ended.code(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_it_but_for_nohup() {
+    // It is in a session with a terminal of its own. HUP restarts it; then the terminal
+    // is closed.
+    let script = "import os,pty,signal,sys,time\n\
+         log,nohup,command=sys.argv[1],sys.argv[2],sys.argv[3:]\n\
+         pid,fd=pty.fork()\n\
+         if pid==0:\n\
+         \x20if nohup=='yes': signal.signal(signal.SIGHUP,signal.SIG_IGN)\n\
+         \x20os.dup2(os.open(log,os.O_WRONLY|os.O_CREAT),2)\n\
+         \x20os.execv(command[0],command)\n\
+         def wait(text):\n\
+         \x20end=time.monotonic()+20\n\
+         \x20while not os.path.exists(log) or text not in open(log).read():\n\
+         \x20\x20assert time.monotonic()<end,text\n\
+         \x20\x20time.sleep(0.01)\n\
+         wait('1 copy serves')\n\
+         os.kill(pid,signal.SIGHUP)\n\
+         wait('replaced 1 copy')\n\
+         os.close(fd)\n\
+         wait('its terminal was closed')\n\
+         if nohup=='yes': os.kill(pid,signal.SIGTERM)\n\
+         print(os.waitstatus_to_exitcode(os.waitpid(pid,0)[1]),'as with nohup' in open(log).read())";
+    for (nohup, expected) in [("no", "0 False\n"), ("yes", "0 True\n")] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
+        let name = format!("terminal-{}-{nohup}", std::process::id());
+        let printed = crate::support::output(
+            crate::support::command("python3")
+                .args(["-c", script])
+                .args([log.to_str().expect("UTF-8"), nohup])
+                .args([env!("CARGO_BIN_EXE_reuseport"), "run", "-n", "1"])
+                .args(["--name", &name, "--"])
+                .args(threaded(free_port()))
+                .env("XDG_RUNTIME_DIR", directory.path())
+                .env("XDG_DATA_HOME", directory.path()),
+        );
+        assert_eq!(printed, expected);
+    }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::load::{Talk, ask};
-use crate::supervised::{Runner, free_port, local, threaded, wait_for};
-use crate::support::{reuseport, run};
+use crate::supervised::{Runner, answering, free_port, local, threaded, wait_for};
+use crate::support::{command, is_root, reuseport, run, skip};
 
 #[test]
 fn bad_input_is_said_before_anything_starts() {
@@ -43,17 +43,14 @@ fn a_command_that_cannot_start_or_never_listens_ends_it() {
         let flags = ["-n", "2", "--ready-timeout", "500ms"];
         let flags = [&flags[..], &["--no-check"]].concat();
         let mut runner = Runner::begin(&flags, command);
-        let ended = wait_for("it gives up", || runner.child.try_wait().expect("a child"));
-        assert_eq!(ended.code(), Some(status), "{:#?}", runner.said());
+        assert_eq!(runner.await_end(), Some(status), "{:#?}", runner.said());
         runner.await_line(words);
     }
 }
 
 #[test]
 fn two_runners_do_not_share_a_name() {
-    let port = free_port().to_string();
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let command = threaded(free_port());
     let runner = Runner::start(&["-n", "1"], &command);
     let outcome = run(reuseport()
         .env("XDG_RUNTIME_DIR", runner.directory.path())
@@ -65,11 +62,8 @@ fn two_runners_do_not_share_a_name() {
 
 #[test]
 fn signals_that_engines_send_end_it_in_order() {
-    let script = threaded();
-    let script = script.to_str().expect("UTF-8");
     for signal in [Signal::INT, Signal::QUIT] {
-        let port = free_port().to_string();
-        let runner = Runner::start(&["-n", "2"], &["python3", script, &port]);
+        let runner = Runner::start(&["-n", "2"], &threaded(free_port()));
         assert_eq!(runner.end_by(signal), Some(0), "{signal:?}");
     }
 }
@@ -126,22 +120,12 @@ fn a_copy_is_ready_when_it_answers_itself() {
 fn servers_out_of_reach_are_found_from_outside() {
     // They set the option themselves, and run without the shim.
     let port = free_port();
-    let script = format!(
-        "import os,socket,time\n\
-         s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)\n\
-         s.bind(('127.0.0.1',{port})); s.listen()\n\
-         while True:\n  c,_=s.accept(); c.recv(100); c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()"
-    );
-    let command = [
-        "env",
-        "-u",
-        "LD_PRELOAD",
-        "-u",
-        "LIBREUSEPORT_RUNNER",
-        "python3",
-        "-c",
-        &script,
-    ];
+    let server = answering(&format!(
+        "s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)\n\
+         s.bind(('127.0.0.1',{port})); s.listen()"
+    ));
+    let bare = ["env", "-u", "LD_PRELOAD", "-u", "LIBREUSEPORT_RUNNER"];
+    let command = [&bare.map(str::to_owned)[..], &server].concat();
     let runner = Runner::start(&["-n", "2"], &command);
     runner.restart();
     assert!(
@@ -156,17 +140,15 @@ fn servers_out_of_reach_are_found_from_outside() {
 
 #[test]
 fn hup_restarts_and_usr1_tells_the_state() {
-    let port = free_port().to_string();
-    let script = threaded();
-    let command = ["python3", script.to_str().expect("UTF-8"), &port];
+    let command = threaded(free_port());
     let runner = Runner::start(&["-n", "1", "--pid-file", "pid"], &command);
     let file = runner.directory.path().join("pid");
     let text = std::fs::read_to_string(&file).expect("a pid file");
     assert_eq!(text.trim(), runner.child.id().to_string());
     runner.signal(Signal::HUP);
-    runner.await_line("replaced 1 copies");
+    runner.await_line("replaced 1 copy");
     runner.signal(Signal::USR1);
-    runner.await_line("1 slots: 0 serving");
+    runner.await_line("1 slot: 0 serving");
     assert_eq!(runner.tell(&["stop"]).status, Some(0));
     wait_for("no pid file", || (!file.exists()).then_some(()));
 }
@@ -174,18 +156,15 @@ fn hup_restarts_and_usr1_tells_the_state() {
 #[test]
 fn who_has_taken_the_port_is_said() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = socket.local_addr().expect("an address").port().to_string();
+    let port = socket.local_addr().expect("an address").port();
+    let command = threaded(port);
     let outcome = run(reuseport()
-        .args(["run", "-n", "2", "--port", &port, "--", "python3"])
-        .arg(threaded())
-        .arg(&port));
+        .args(["run", "-n", "2", "--port", &port.to_string(), "--"])
+        .args(&command));
     let own = std::process::id();
     assert_eq!(outcome.status, Some(125), "{outcome:?}");
     // Where no port is listed, one that CMD names may be meant.
-    let guessed = run(reuseport()
-        .args(["run", "-n", "2", "--", "python3"])
-        .arg(threaded())
-        .arg(&port));
+    let guessed = run(reuseport().args(["run", "-n", "2", "--"]).args(&command));
     assert_ne!(guessed.status, Some(0), "{guessed:?}");
     let words = format!("warning: tcp 127.0.0.1:{port} is taken by ");
     assert!(guessed.stderr.contains(&words), "{guessed:?}");
@@ -203,15 +182,13 @@ fn a_copy_may_be_stopped_before_its_replacement_starts() {
     let directory = tempfile::tempdir().expect("a directory");
     let lock = directory.path().join("lock");
     // A lock for each slot, as of a server that cannot overlap with itself.
-    let script = format!(
-        "import os,socket,fcntl\n\
+    let command = answering(&format!(
+        "import fcntl\n\
          f=open('{}'+os.environ['REUSEPORT_SLOT'],'w')\n\
          fcntl.flock(f,fcntl.LOCK_EX|fcntl.LOCK_NB)\n\
-         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()\n\
-         while True:\n  c,_=s.accept(); c.recv(100); c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()",
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()",
         lock.display()
-    );
-    let command = ["python3", "-c", &script];
+    ));
     let runner = Runner::start(&["-n", "2"], &command);
     assert_eq!(runner.tell(&["restart"]).status, Some(1));
     assert_eq!(runner.stop(), Some(0));
@@ -232,8 +209,7 @@ fn a_pinned_copy_gets_what_comes_in_on_its_cpu() {
         .filter(|cpu| set.is_set(*cpu))
         .collect();
     let port = free_port();
-    let (script, text) = (threaded(), port.to_string());
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let count = cpus.len().min(4);
     let runner = Runner::start(&["-n", &count.to_string(), "--pin"], &command);
     for _ in 0..2 {
@@ -271,4 +247,104 @@ fn a_pinned_copy_gets_what_comes_in_on_its_cpu() {
     assert_eq!(outcome.status, Some(1), "{outcome:?}");
     assert!(outcome.stderr.contains("one a CPU"), "{outcome:?}");
     assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_pid_file_is_one_runners_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("pid");
+    let flags = ["-n", "1", "--pid-file", file.to_str().expect("UTF-8")];
+    let read = || std::fs::read_to_string(&file).expect("a pid file");
+    let mut first = Runner::start(&flags, &threaded(free_port()));
+    let own = format!("{}\n", first.child.id());
+    assert_eq!(read(), own);
+    let mut second = Runner::begin(&flags, &threaded(free_port()));
+    assert_eq!(second.await_end(), Some(125));
+    let words = format!(
+        "--pid-file {}: a runner that is there has it: process ",
+        flags[3]
+    );
+    second.await_line(&words);
+    assert_eq!(read(), own);
+    // What one that was killed has left is stale.
+    first.child.kill().expect("it runs");
+    first.child.wait().expect("a child");
+    assert_eq!(read(), own);
+    let third = Runner::start(&flags, &threaded(free_port()));
+    assert_eq!(read(), format!("{}\n", third.child.id()));
+    assert_eq!(third.stop(), Some(0));
+    assert!(!file.exists());
+    let mut failed = Runner::begin(&[&flags[..], &["--no-check"]].concat(), &["false"]);
+    assert_eq!(failed.await_end(), Some(1));
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_runner_in_a_pid_namespace_of_its_own_obeys_as_any() {
+    if !is_root() {
+        let test = "start::a_runner_in_a_pid_namespace_of_its_own_obeys_as_any";
+        skip(test, "a PID namespace of its own needs root");
+        return;
+    }
+    let apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let inside = Runner::begin_under(&apart, &[], &["-n", "1"], &threaded(free_port()));
+    inside.await_line("1 copy serves");
+    // Neither has a number for the other.
+    inside.restart();
+    assert_eq!(inside.state()["pid"], 1);
+    let mut outside = Runner::start(&["-n", "1"], &threaded(free_port()));
+    for word in ["restart", "stop"] {
+        let mut command = command(apart[0]);
+        command
+            .args(&apart[1..])
+            .arg(env!("CARGO_BIN_EXE_reuseport"));
+        let outcome = run(command.args([word, &outside.name]));
+        assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    }
+    assert_eq!(outside.await_end(), Some(0));
+    assert_eq!(inside.tell(&["stop"]).status, Some(0));
+}
+
+#[test]
+fn a_port_that_the_rules_do_not_list_is_said() {
+    let port = free_port();
+    let other = free_port().to_string();
+    let words = format!(
+        "listens on 127.0.0.1:{port} alone, without SO_REUSEPORT: the rule --port, or \
+         LIBREUSEPORT_PORT, does not list that port"
+    );
+    for copies in ["1", "2"] {
+        let flags = ["-n", copies, "--port", &other, "--ready-timeout", "5s"];
+        let mut runner = Runner::begin(&flags, &threaded(port));
+        let status = runner.await_end();
+        // The second copy finds the port taken.
+        let expected = if copies == "1" { 125 } else { 1 };
+        assert_eq!(status, Some(expected), "{:#?}", runner.said());
+        runner.await_line(&words);
+    }
+}
+
+#[test]
+fn the_only_copy_that_is_stopped_first_is_no_promise() {
+    let runner = Runner::start(&["-n", "1", "--stop-first"], &threaded(free_port()));
+    runner.await_line("a restart stops the only copy before it starts the next one");
+    runner.restart();
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn where_runners_are_looked_for_is_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path().join("none");
+    for words in [&["restart", "nobody"][..], &["scale", "nobody", "2"]] {
+        let outcome = run(reuseport().env("XDG_RUNTIME_DIR", &directory).args(words));
+        assert_eq!(outcome.status, Some(2), "{outcome:?}");
+        let place = if is_root() {
+            "/run/reuseport".to_owned()
+        } else {
+            directory.join("reuseport").display().to_string()
+        };
+        assert!(outcome.stderr.contains("no runner"), "{outcome:?}");
+        assert!(outcome.stderr.contains(&place), "{outcome:?}");
+    }
 }

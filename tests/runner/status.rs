@@ -52,9 +52,8 @@ fn codes(group: &Value) -> Vec<&str> {
 #[test]
 fn status_shows_the_copies_of_a_group_and_who_does_not_belong() {
     let port = free_port();
-    let script = threaded();
     let text = port.to_string();
-    let command = ["python3", script.to_str().expect("UTF-8"), &text];
+    let command = threaded(port);
     let runner = Runner::start(&["-n", "2"], &command);
     let look = |words: &[&str]| look_in(&runner, words)[0].clone();
     for words in [&[text.as_str()][..], &[&runner.name]] {
@@ -81,6 +80,29 @@ fn status_shows_the_copies_of_a_group_and_who_does_not_belong() {
     runner.restart();
     runner.await_line("one of its sockets is not a copy's");
     drop(stranger);
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn the_sockets_of_datagram_servers_are_shown() {
+    let port = free_port();
+    let script = format!(
+        "import socket,time\n\
+         s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('127.0.0.1',{port}))\n\
+         time.sleep(1000)"
+    );
+    let runner = Runner::start(&["-n", "2"], &["python3", "-c", &script]);
+    for words in [port.to_string(), runner.name.clone()] {
+        let all = look_in(&runner, &[&words]);
+        assert_eq!(
+            (&all[0]["protocol"], &all[0]["port"]),
+            (&"udp".into(), &port.into())
+        );
+        let members = all[0]["members"].as_array().expect("members");
+        let slots: Vec<_> = members.iter().map(|one| &one["slot"]).collect();
+        assert_eq!(slots, [0, 1], "{all:#}");
+        assert_eq!(all[0]["warnings"], serde_json::json!([]));
+    }
     assert_eq!(runner.stop(), Some(0));
 }
 

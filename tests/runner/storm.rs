@@ -1,13 +1,12 @@
 //! Copies that are killed all the time.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load::{Load, Talk};
+use crate::orphans::waited;
 use crate::rolling::is_apart;
 use crate::supervised::{Runner, free_port, local, wait_for};
 use crate::support::compile;
@@ -17,12 +16,8 @@ const CLIENTS: usize = 8;
 
 /// The servers that the runner lets serve.
 fn serving(runner: &Runner) -> Vec<u32> {
-    let mut stream = UnixStream::connect(runner.control()).expect("it listens");
-    stream.write_all(b"\"status\"\n").expect("written");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("UTF-8");
-    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let copies = answer["state"]["copies"].as_array().expect("copies").iter();
+    let state = runner.state();
+    let copies = state["copies"].as_array().expect("copies").iter();
     let serving = copies.filter(|copy| copy["state"] == "serving");
     serving
         .filter_map(|copy| u32::try_from(copy["pid"].as_u64()?).ok())
@@ -62,18 +57,7 @@ fn copies_killed_all_the_time_lose_only_what_they_held() {
     sleep(Duration::from_millis(500));
     let tally = load.end();
     let said = runner.said();
-    let lost: usize = said
-        .iter()
-        .filter(|line| line.contains("that waited are lost"))
-        .filter_map(|line| {
-            line.split(" connections that waited are lost")
-                .next()?
-                .rsplit(' ')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        })
-        .sum();
+    let lost: usize = said.iter().filter_map(|line| waited(line, "lost")).sum();
     println!(
         "killed {killed} in {time} s: {} of {} requests failed, {lost} of them waited: {tally:?}",
         tally.failed(),
@@ -88,8 +72,7 @@ fn copies_killed_all_the_time_lose_only_what_they_held() {
     assert!(tally.failed() <= lost + 2 * killed, "{said:#?}");
     assert_eq!((tally.refused, tally.late), (0, 0));
     wait_for("no slot is lost", || {
-        let look = runner.tell(&["status", "--json"]).stdout;
-        let all: serde_json::Value = serde_json::from_str(&look).ok()?;
+        let all = runner.look();
         let members = all[0]["members"].as_array()?;
         let serving = members.iter().filter(|one| one["state"] == "serving");
         (serving.count() == COPIES && members.len() == COPIES).then_some(())

@@ -1,8 +1,10 @@
 //! A runner under test, and a place for it.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,6 +12,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::support::{Outcome, reuseport, run};
 
@@ -34,9 +37,30 @@ pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// `tests/runner/threaded.py`.
-pub fn threaded() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runner/threaded.py")
+/// The command of `tests/runner/threaded.py` at `port`.
+pub fn threaded(port: u16) -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runner/threaded.py");
+    let script = script.to_str().expect("UTF-8").to_owned();
+    vec!["python3".into(), script, port.to_string()]
+}
+
+/// The same, with a file in which a test says what is to go wrong.
+pub fn troubled(port: u16, trouble: &Path) -> Vec<String> {
+    let mut command = threaded(port);
+    command.push(trouble.to_str().expect("UTF-8").to_owned());
+    command
+}
+
+/// A command of Python: `before`, with what opens the socket `s`, and then an answer
+/// to each who connects.
+pub fn answering(before: &str) -> [String; 3] {
+    let script = format!(
+        "import os,socket,time\n\
+         {before}\n\
+         while True:\n  c,_=s.accept(); c.recv(100); \
+         c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()"
+    );
+    ["python3".into(), "-c".into(), script]
 }
 
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -53,22 +77,45 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 impl Runner {
     /// Starts `command` with the runner's flags `flags`, and waits until all copies
     /// serve.
-    pub fn start(flags: &[&str], command: &[&str]) -> Self {
+    pub fn start(flags: &[&str], command: &[impl AsRef<OsStr>]) -> Self {
         let runner = Self::begin(flags, command);
-        runner.await_line("copies serve");
+        wait_for("all serve", || {
+            let said = runner.said();
+            let is_up =
+                |line: &String| line.contains("copies serve") || line.contains("copy serves");
+            said.iter().any(is_up).then_some(())
+        });
         runner
     }
 
-    pub fn begin(flags: &[&str], command: &[&str]) -> Self {
+    pub fn begin(flags: &[&str], command: &[impl AsRef<OsStr>]) -> Self {
         Self::begin_in(&[], flags, command)
     }
 
     /// The same with more in its environment.
-    pub fn begin_in(variables: &[&str], flags: &[&str], command: &[&str]) -> Self {
+    pub fn begin_in(variables: &[&str], flags: &[&str], command: &[impl AsRef<OsStr>]) -> Self {
+        Self::begin_under(&[], variables, flags, command)
+    }
+
+    /// The same below another command, `over`.
+    pub fn begin_under(
+        over: &[&str],
+        variables: &[&str],
+        flags: &[&str],
+        command: &[impl AsRef<OsStr>],
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let name = format!("test-{}", directory.path().display());
         let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        let mut child = reuseport()
+        let mut start = match over {
+            [] => reuseport(),
+            [program, rest @ ..] => {
+                let mut start = crate::support::command(program);
+                start.args(rest).arg(env!("CARGO_BIN_EXE_reuseport"));
+                start
+            }
+        };
+        let mut child = start
             .args(["run", "--name", &name])
             .args(flags)
             .arg("--")
@@ -128,6 +175,30 @@ impl Runner {
         directory.join(format!("{}.sock", self.name))
     }
 
+    /// The groups that it has sockets in.
+    pub fn look(&self) -> Value {
+        let outcome = self.tell(&["status", "--json"]);
+        assert_eq!(outcome.status, Some(0), "{outcome:?}");
+        serde_json::from_str(&outcome.stdout).expect("JSON")
+    }
+
+    /// What it says of itself.
+    pub fn state(&self) -> Value {
+        let mut stream = UnixStream::connect(self.control()).expect("it listens");
+        stream.write_all(b"\"status\"\n").expect("written");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("UTF-8");
+        let mut answer: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(answer["status"], 0, "{answer}");
+        answer["state"].take()
+    }
+
+    /// Waits until it has ended by itself, and gives its exit status.
+    pub fn await_end(&mut self) -> Option<i32> {
+        let child = &mut self.child;
+        wait_for("the runner ends", || child.try_wait().expect("a child")).code()
+    }
+
     pub fn restart(&self) {
         let outcome = self.tell(&["restart"]);
         assert_eq!(outcome.status, Some(0), "{outcome:?} {:#?}", self.said());
@@ -150,10 +221,7 @@ impl Runner {
     /// The same, by a signal of one's own.
     pub fn end_by(mut self, signal: Signal) -> Option<i32> {
         self.signal(signal);
-        let status = wait_for("the runner ends", || {
-            self.child.try_wait().expect("a child")
-        });
-        status.code()
+        self.await_end()
     }
 }
 
@@ -204,7 +272,7 @@ fn below(top: u32) -> Vec<u32> {
 pub struct Plain(pub Child);
 
 impl Plain {
-    pub fn start(command: &[&str]) -> Self {
+    pub fn start(command: &[impl AsRef<OsStr>]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_reuseport"))
             .args(["run", "--"])
             .args(command)

@@ -9,6 +9,7 @@ if trouble and os.path.exists(trouble):
     if how == "exit":
         sys.exit(3)
     if how == "hang":
+        open(trouble + ".hangs", "w").close()
         time.sleep(1000)
     if how == "elsewhere":
         port += 1

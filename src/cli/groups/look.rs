@@ -67,7 +67,7 @@ impl Look {
         let name = subject.name.as_deref();
         let copies = copies(name)?;
         // They hold what their copies have.
-        let runners: Vec<u32> = runner::runners().iter().map(|one| one.pid).collect();
+        let runners: Vec<u32> = runner::runners().iter().filter_map(|one| one.pid).collect();
         let is_wanted = |group: &Group| {
             let mut members = group.members.iter();
             let is_own = members.any(|one| copies.contains_key(&one.inode));
@@ -162,6 +162,14 @@ fn adapt(group: &mut Group, copies: &HashMap<u64, Copy>) {
     if !group.members.iter().any(is_copy) {
         return;
     }
+    // By slot; those of others come last.
+    group.members.sort_by_key(|one| {
+        let copy = copies.get(&one.inode);
+        copy.map_or((u64::MAX, u64::MAX), |copy| {
+            let number = |value: &Value| value.as_u64().unwrap_or(u64::MAX);
+            (number(&copy.slot), number(&copy.generation))
+        })
+    });
     // A runner with one copy.
     group.warnings.retain(|one| *one != Warning::Alone);
     // A copy that drains is not to have its share.

@@ -12,13 +12,8 @@ use super::text;
 use crate::cli::report::escaped;
 use crate::sockets::{Group, Member};
 
-/// The widths of a member's columns: who it is, its share, its queue, numbers.
-const COLUMNS: [Constraint; 4] = [
-    Constraint::Fill(5),
-    Constraint::Fill(2),
-    Constraint::Fill(2),
-    Constraint::Max(16),
-];
+/// The least width of a bar, with a space before it.
+const BAR: usize = 16;
 
 /// Draws one look.
 pub(super) fn draw(frame: &mut Frame<'_>, look: &Look, rates: &Rates) {
@@ -26,7 +21,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, look: &Look, rates: &Rates) {
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(frame.area());
     let title = Line::from(vec!["reuseport status".bold(), "   q ends".dim()]);
     frame.render_widget(title, head);
-    let mut rows = Rows { frame, left: body };
+    let all = look.spaces.iter().flat_map(|space| &space.groups);
+    let all: Vec<&Member> = all.flat_map(|group| &group.members).collect();
+    let longest = |text: &dyn Fn(&Member) -> String| {
+        let all = all.iter().map(|member| text(member).chars().count());
+        all.max().unwrap_or(0)
+    };
+    let mut rows = Rows {
+        frame,
+        left: body,
+        name: longest(&|member| name(look, member)),
+        numbers: longest(&|member| numbers(rates, member)),
+    };
     let mut is_empty = true;
     for space in look.spaces.iter().filter(|one| !one.groups.is_empty()) {
         is_empty = false;
@@ -56,6 +62,23 @@ pub(super) fn draw(frame: &mut Frame<'_>, look: &Look, rates: &Rates) {
 struct Rows<'a, 'b> {
     frame: &'a mut Frame<'b>,
     left: Rect,
+    /// The widths of the longest name and numbers.
+    name: usize,
+    numbers: usize,
+}
+
+/// What of `member` is worth a number: its rate, and what was dropped.
+fn numbers(rates: &Rates, member: &Member) -> String {
+    let rate = rates.get(&member.inode).map(|rate| format!("{rate:.1}/s"));
+    let drops = member.drops.filter(|drops| *drops > 0);
+    let drops = drops.map(|drops| format!("{drops} dropped"));
+    let all: Vec<String> = rate.into_iter().chain(drops).collect();
+    all.join(", ")
+}
+
+/// Who `member` is, indented.
+fn name(look: &Look, member: &Member) -> String {
+    format!("  {}", text::who(look, member))
 }
 
 impl Rows<'_, '_> {
@@ -75,15 +98,24 @@ impl Rows<'_, '_> {
     }
 
     fn member(&mut self, look: &Look, rates: &Rates, group: &Group, member: &Member) {
+        let mut name = Line::from(name(look, member));
+        let mut width = self.name;
+        if width + 2 * BAR + self.numbers + 1 > usize::from(self.left.width) {
+            // One that has no room beside the rest gets a line of its own, whole.
+            self.line(std::mem::take(&mut name));
+            width = 2;
+        }
         let Some(area) = self.next() else {
             return;
         };
-        let [who, connections, queue, numbers] = Layout::horizontal(COLUMNS).spacing(1).areas(area);
-        let name = format!("  {}", text::who(look, member));
-        self.frame.render_widget(Paragraph::new(name), who);
+        let fixed = |width| Constraint::Length(u16::try_from(width).unwrap_or(u16::MAX));
+        let bar = Constraint::Fill(1);
+        let columns = [fixed(width), bar, bar, fixed(self.numbers)];
+        let [who, connections, queue, rest] = Layout::horizontal(columns).spacing(1).areas(area);
+        self.frame.render_widget(name, who);
         if let Some(count) = member.established {
             let part = share(group, member).unwrap_or(0.0);
-            let label = format!("{count} connections");
+            let label = text::connections(count);
             self.bar(connections, part, label, Color::Blue);
         }
         if let Some(limit) = member.limit {
@@ -95,12 +127,8 @@ impl Rows<'_, '_> {
             let label = format!("queue {} bytes", member.queue);
             self.frame.render_widget(Paragraph::new(label), queue);
         }
-        let rate = rates.get(&member.inode).map(|rate| format!("{rate:.1}/s"));
-        let drops = member.drops.filter(|drops| *drops > 0);
-        let drops = drops.map(|drops| format!("{drops} dropped"));
-        let all: Vec<String> = rate.into_iter().chain(drops).collect();
         self.frame
-            .render_widget(Paragraph::new(all.join(", ")), numbers);
+            .render_widget(Paragraph::new(numbers(rates, member)), rest);
     }
 
     fn bar(&mut self, area: Rect, part: f64, label: String, colour: Color) {
@@ -174,6 +202,21 @@ mod tests {
         assert!(filled(2) > filled(3) && filled(3) > 0);
         // A queue that is almost full is red.
         assert!((0..80).any(|x| screen[(x, 3)].fg == Color::Red));
+        // A name that is too long for its column has a line of its own, to its end.
+        let mut long = member(3, 1, 0);
+        long.processes = (1_000_000..1_000_005).collect();
+        let mut group = look.spaces[0].groups[0].clone();
+        group.members.push(long);
+        let crowded = Look::of(vec![group]);
+        let mut terminal = Terminal::new(TestBackend::new(80, 9)).expect("a screen");
+        terminal
+            .draw(|frame| draw(frame, &crowded, &rates))
+            .expect("drawn");
+        let screen = terminal.backend().buffer();
+        let row = |y| -> String { (0..80).map(|x| screen[(x, y)].symbol()).collect() };
+        let words = "  nginx 1000000 1000001 1000002 1000003 1000004 ";
+        assert!(row(6).starts_with(words), "{}", row(6));
+        assert!(row(7).contains("queue 0/10"), "{}", row(7));
         // What there is no room for is left out.
         let mut terminal = Terminal::new(TestBackend::new(20, 2)).expect("a screen");
         terminal

@@ -50,6 +50,13 @@ pub(super) fn heading(group: &Group) -> String {
     )
 }
 
+pub(super) fn connections(count: usize) -> String {
+    match count {
+        1 => "1 connection".to_owned(),
+        _ => format!("{count} connections"),
+    }
+}
+
 /// Who `member` is: its copy, if it is one, its command and its processes.
 pub(super) fn who(look: &Look, member: &Member) -> String {
     let mut text = String::new();
@@ -65,7 +72,7 @@ pub(super) fn who(look: &Look, member: &Member) -> String {
 fn line(look: &Look, rates: &Rates, group: &Group, member: &Member) -> String {
     let mut text = who(look, member);
     if let Some(count) = member.established {
-        let _ = write!(text, ", {count} connections");
+        let _ = write!(text, ", {}", connections(count));
     }
     if let Some(share) = share(group, member) {
         let _ = write!(text, " ({:.0} %)", share * 100.0);

@@ -1,0 +1,85 @@
+//! Changing the number of copies where something goes wrong.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::failures::{servers, signal};
+use crate::load::{Load, Talk};
+use crate::supervised::{Runner, free_port, local, troubled, wait_for};
+
+#[test]
+fn copies_that_fail_to_start_are_taken_back_and_the_reason_said() {
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let trouble = directory.path().join("trouble");
+    let flags = ["-n", "2", "--ready-timeout", "3s"];
+    let runner = Runner::start(&flags, &troubled(port, &trouble));
+    let before = servers(&runner);
+    let load = Load::start(8, local(port), Talk::Http);
+    for (how, why) in [
+        ("exit", "ended with status 3 before it was ready"),
+        ("hang", "was not ready within 3 s: it does not listen"),
+    ] {
+        fs::write(&trouble, how).expect("a file");
+        let outcome = runner.tell(&["scale", "4"]);
+        assert_eq!(outcome.status, Some(1), "{outcome:?}");
+        for words in ["the change is off: slot ", why, "; 2 copies serve"] {
+            assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
+        }
+        assert_eq!(runner.state()["slots"], 2);
+        assert_eq!(servers(&runner), before);
+    }
+    fs::remove_file(&trouble).expect("it is there");
+    assert_eq!(runner.tell(&["scale", "3"]).stdout, "3 copies serve\n");
+    let tally = load.end();
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn one_change_at_a_time_and_others_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let trouble = directory.path().join("trouble");
+    let runner = Runner::start(&["-n", "1"], &troubled(free_port(), &trouble));
+    fs::write(&trouble, "hang").expect("a file");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| runner.tell(&["scale", "2"]));
+        runner.await_line("from 1 to 2 copies");
+        for words in [&["scale", "3"][..], &["restart"]] {
+            let outcome = runner.tell(words);
+            assert_eq!(outcome.status, Some(1), "{outcome:?}");
+            let words = "the number of copies is being changed";
+            assert!(outcome.stderr.contains(words), "{outcome:?}");
+        }
+        // Its own end is not the new one's failure.
+        let pids = servers(&runner);
+        let (old, new) = (pids[0], pids[1]);
+        fs::remove_file(&trouble).expect("it is there");
+        signal(old, Signal::KILL);
+        runner.await_line("is started again");
+        signal(new, Signal::KILL);
+        let outcome = first.join().expect("a client");
+        assert_eq!(outcome.status, Some(1), "{outcome:?}");
+        let words = "was ended by SIGKILL before it was ready";
+        assert!(outcome.stderr.contains(words), "{outcome:?}");
+    });
+    wait_for("one serves", || {
+        let state = runner.state();
+        (state["slots"] == 1 && state["copies"][0]["state"] == "serving").then_some(())
+    });
+    // Who waits is told of the end as well.
+    fs::write(&trouble, "hang").expect("a file");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| runner.tell(&["scale", "2"]));
+        wait_for("it begins", || (runner.state()["slots"] == 2).then_some(()));
+        runner.signal(Signal::TERM);
+        let outcome = waiting.join().expect("a client");
+        assert_eq!(outcome.status, Some(1), "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("the runner is ending"),
+            "{outcome:?}"
+        );
+    });
+    assert_eq!(runner.stop(), Some(0));
+}
