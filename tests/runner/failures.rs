@@ -4,27 +4,15 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::load::{Load, Talk, ask};
 use crate::supervised::{
-    Runner, answering, command_line, free_port, local, threaded, troubled, wait_for,
+    Runner, Trouble, answering, free_port, left, local, signal, threaded, troubled, wait_for,
 };
 
 fn kill(pid: u32) {
-    signal(pid, Signal::KILL);
-}
-
-pub fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a process"), signal).expect("it runs");
-}
-
-/// The servers below the runner.
-pub fn servers(runner: &Runner) -> Vec<u32> {
-    let all = runner.processes().into_iter();
-    all.filter(|pid| command_line(*pid).is_some_and(|line| line.contains("threaded.py")))
-        .collect()
+    assert!(signal(pid, Signal::KILL), "{pid} runs");
 }
 
 #[test]
@@ -35,12 +23,8 @@ fn a_copy_that_is_killed_is_started_again_and_the_others_serve() {
     let load = Load::start(16, local(port), Talk::Http);
     for round in 1..=4 {
         sleep(Duration::from_millis(200));
-        kill(servers(&runner)[round % 3]);
-        wait_for("all serve again", || {
-            let said = runner.said();
-            let ready = said.iter().filter(|line| line.contains("ready after"));
-            (ready.count() == 3 + round).then_some(())
-        });
+        kill(runner.servers()[round % 3]);
+        runner.await_count("ready after", 3 + round);
     }
     let tally = load.end();
     println!("killed four times: {tally:?}");
@@ -75,16 +59,11 @@ fn when_the_runner_is_killed_nothing_is_left_running() {
             runner.child.kill().expect("it runs");
             runner.child.wait().expect("a child");
         } else {
-            let is_keeper =
-                |pid: &u32| command_line(*pid).is_some_and(|line| line.contains("keep"));
-            kill(all.iter().copied().find(is_keeper).expect("a keeper"));
+            kill(runner.keepers()[0]);
             runner.await_line("its keeper was killed");
             assert_eq!(runner.stop(), Some(0));
         }
-        wait_for("all have ended", || {
-            let left = all.iter().filter(|pid| command_line(**pid).is_some());
-            (left.count() == 0).then_some(())
-        });
+        wait_for("all have ended", || (left(&all) == 0).then_some(()));
     }
 }
 
@@ -94,11 +73,7 @@ fn when_the_runner_and_the_keepers_are_killed_the_servers_end() {
     let command = threaded(port);
     let mut runner = Runner::start(&["-n", "2"], &command);
     let all = runner.processes();
-    let keepers = all
-        .iter()
-        .copied()
-        .filter(|pid| command_line(*pid).is_some_and(|line| line.starts_with("reuseport: keeper")));
-    let keepers: Vec<u32> = keepers.collect();
+    let keepers = runner.keepers();
     assert_eq!((keepers.len(), all.len()), (2, 4));
     // None of them sees the end of another.
     for pid in keepers.iter().copied().chain([runner.child.id()]) {
@@ -108,27 +83,23 @@ fn when_the_runner_and_the_keepers_are_killed_the_servers_end() {
         kill(pid);
     }
     runner.child.wait().expect("a child");
-    wait_for("all have ended", || {
-        let left = all.iter().filter(|pid| command_line(**pid).is_some());
-        (left.count() == 0).then_some(())
-    });
+    wait_for("all have ended", || (left(&all) == 0).then_some(()));
 }
 
 #[test]
 fn a_new_copy_that_fails_leaves_the_old_one_at_work() {
     let port = free_port();
-    let directory = tempfile::tempdir().expect("a directory");
-    let trouble = directory.path().join("trouble");
+    let trouble = Trouble::new();
     let command = troubled(port, &trouble);
     let runner = Runner::start(&["-n", "2", "--ready-timeout", "3s"], &command);
-    let before = servers(&runner);
+    let before = runner.servers();
     let load = Load::start(32, local(port), Talk::Http);
     for (how, why) in [
         ("exit", "ended with status 3 before it was ready"),
         ("hang", "was not ready within 3 s: it does not listen"),
         ("elsewhere", "and not on 127.0.0.1"),
     ] {
-        fs::write(&trouble, how).expect("a file");
+        trouble.begin(how);
         let outcome = runner.tell(&["restart"]);
         assert_eq!(outcome.status, Some(1), "{outcome:?}");
         for words in [
@@ -142,8 +113,8 @@ fn a_new_copy_that_fails_leaves_the_old_one_at_work() {
     }
     let tally = load.end();
     assert_eq!(tally.failed(), 0, "{tally:?}");
-    assert_eq!(servers(&runner), before);
-    fs::remove_file(&trouble).expect("it is there");
+    assert_eq!(runner.servers(), before);
+    trouble.end();
     // A busy machine may not start one in time.
     wait_for("a restart that is done", || {
         (runner.tell(&["restart"]).status == Some(0)).then_some(())
@@ -208,11 +179,10 @@ fn copies_that_die_during_restarts_lose_no_slot() {
         // The restart may be off, or one be under way: that is not the question here.
         runner.signal(Signal::HUP);
         sleep(Duration::from_millis(50 + 37 * (round % 4)));
-        let all = servers(&runner);
+        let all = runner.servers();
         if let Some(victim) = all.get(usize::try_from(round).unwrap_or(0) % all.len().max(1)) {
             // It may have ended by itself.
-            let pid = i32::try_from(*victim).ok().and_then(Pid::from_raw);
-            let _ = kill_process(pid.expect("a process"), Signal::KILL);
+            signal(*victim, Signal::KILL);
         }
     }
     wait_for("it comes to rest", || {
@@ -220,9 +190,9 @@ fn copies_that_die_during_restarts_lose_no_slot() {
         (outcome.status == Some(0)).then_some(())
     });
     wait_for("all slots are filled", || {
-        let before = servers(&runner);
+        let before = runner.servers();
         sleep(Duration::from_millis(300));
-        (before.len() == 3 && servers(&runner) == before).then_some(())
+        (before.len() == 3 && runner.servers() == before).then_some(())
     });
     let load = Load::start(32, local(port), Talk::Http);
     runner.restart();
@@ -230,25 +200,22 @@ fn copies_that_die_during_restarts_lose_no_slot() {
     assert_eq!(tally.failed(), 0, "{tally:?} {:#?}", runner.said());
     let answers: Vec<_> = tally.answers.keys().cloned().collect();
     assert_eq!(answers, ["0", "1", "2"]);
-    assert_eq!(servers(&runner).len(), 3);
+    assert_eq!(runner.servers().len(), 3);
     assert_eq!(runner.stop(), Some(0));
 }
 
 #[test]
 fn a_copy_that_still_starts_is_replaced_too() {
     let port = free_port();
-    let directory = tempfile::tempdir().expect("a directory");
-    let trouble = directory.path().join("trouble");
+    let trouble = Trouble::new();
     let runner = Runner::start(&["-n", "2"], &troubled(port, &trouble));
-    fs::write(&trouble, "hang").expect("a file");
-    kill(servers(&runner)[0]);
-    let marker = directory.path().join("trouble.hangs");
-    wait_for("its successor hangs", || marker.exists().then_some(()));
-    let before = servers(&runner);
-    fs::remove_file(&trouble).expect("it is there");
+    trouble.begin("hang");
+    kill(runner.servers()[0]);
+    trouble.end_when_one_hangs();
+    let before = runner.servers();
     runner.restart();
     runner.await_line("replaced 2 copies");
-    let after = servers(&runner);
+    let after = runner.servers();
     assert_eq!((before.len(), after.len()), (2, 2));
     assert!(after.iter().all(|pid| !before.contains(pid)), "{before:?}");
     assert_eq!(runner.stop(), Some(0));
@@ -256,11 +223,10 @@ fn a_copy_that_still_starts_is_replaced_too() {
 
 #[test]
 fn a_slot_without_a_copy_is_filled_by_a_restart() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let trouble = directory.path().join("trouble");
+    let trouble = Trouble::new();
     let runner = Runner::start(&["-n", "2"], &troubled(free_port(), &trouble));
-    let first = servers(&runner)[0];
-    fs::write(&trouble, "exit").expect("a file");
+    let first = runner.servers()[0];
+    trouble.begin("exit");
     kill(first);
     // The times between tries get longer.
     wait_for("several have failed", || {
@@ -272,31 +238,24 @@ fn a_slot_without_a_copy_is_filled_by_a_restart() {
     assert_eq!(outcome.status, Some(1), "{outcome:?}");
     let words = "ended with status 3 before it was ready";
     assert!(outcome.stderr.contains(words), "{outcome:?}");
-    fs::remove_file(&trouble).expect("it is there");
+    trouble.end();
     runner.restart();
-    assert_eq!(servers(&runner).len(), 2);
+    assert_eq!(runner.servers().len(), 2);
     assert_eq!(runner.stop(), Some(0));
 }
 
 #[test]
 fn signals_during_a_restart_ask_for_one_more() {
     let port = free_port();
-    let directory = tempfile::tempdir().expect("a directory");
-    let trouble = directory.path().join("trouble");
+    let trouble = Trouble::new();
     let runner = Runner::start(&["-n", "1"], &troubled(port, &trouble));
-    fs::write(&trouble, "hang").expect("a file");
+    trouble.begin("hang");
     runner.signal(Signal::HUP);
-    let marker = directory.path().join("trouble.hangs");
-    wait_for("the new copy hangs", || marker.exists().then_some(()));
-    fs::remove_file(&trouble).expect("it is there");
+    trouble.end_when_one_hangs();
     for count in 1..=3 {
         runner.signal(Signal::HUP);
         runner.signal(Signal::USR1);
-        wait_for("it has been heard", || {
-            let said = runner.said();
-            let states = said.iter().filter(|line| line.contains("1 slot: "));
-            (states.count() == count).then_some(())
-        });
+        runner.await_count("1 slot: ", count);
     }
     runner.await_line("a restart is under way: the copies are replaced after that");
     let hangs = |pid: &u32| {
@@ -304,15 +263,13 @@ fn signals_during_a_restart_ask_for_one_more() {
         let mut copies = state["copies"].as_array().expect("copies").iter();
         copies.any(|one| one["pid"] == *pid && one["state"] == "starting")
     };
-    kill(servers(&runner).into_iter().find(hangs).expect("it hangs"));
+    kill(runner.servers().into_iter().find(hangs).expect("it hangs"));
     runner.await_line("the restart is off: slot 0: the new copy (process ");
     runner.await_line("was ended by SIGKILL before it was ready");
     runner.await_line("replaced 1 copy");
     runner.tell(&["restart"]);
-    let said = runner.said();
-    let count = |text| said.iter().filter(|line| line.contains(text)).count();
     // The first, the one that was put off, and the last.
-    assert_eq!(count("replaces 1 copy"), 3, "{said:#?}");
+    assert_eq!(runner.count("replaces 1 copy"), 3, "{:#?}", runner.said());
     assert_eq!(runner.stop(), Some(0));
 }
 
@@ -334,20 +291,12 @@ fn a_server_that_ends_with_0_is_not_in_the_background() {
     fs::write(&end, "").expect("a file");
     runner.await_line("ended with status 0, and what it has left has none of its sockets");
     runner.await_line("is started again");
-    wait_for("it serves again", || {
-        let said = runner.said();
-        (said.iter().filter(|line| line.contains("ready")).count() == 2).then_some(())
-    });
-    let said = runner.said();
-    assert!(!said.iter().any(|line| line.contains("background")));
+    runner.await_count("ready after", 2);
+    assert_eq!(runner.count("background"), 0);
     assert_eq!(runner.stop(), Some(0));
     let mut runner = Runner::begin(&["-n", "1", "--no-check"], &["true"]);
     assert_eq!(runner.await_end(), Some(1));
-    let said = runner.said();
-    assert!(
-        !said.iter().any(|line| line.contains("background")),
-        "{said:#?}"
-    );
+    assert_eq!(runner.count("background"), 0, "{:#?}", runner.said());
 }
 
 #[test]
@@ -365,17 +314,9 @@ fn a_copy_with_several_addresses_that_dies_leaves_all_steered() {
     };
     for round in 0..3 {
         kill(pid(round));
-        wait_for("all serve again", || {
-            let said = runner.said();
-            let ready = said.iter().filter(|line| line.contains("ready after"));
-            (ready.count() == 4 + round).then_some(())
-        });
+        runner.await_count("ready after", 4 + round);
     }
-    let said = runner.said();
-    assert!(
-        !said.iter().any(|line| line.contains("not steered")),
-        "{said:#?}"
-    );
+    assert_eq!(runner.count("not steered"), 0, "{:#?}", runner.said());
     let state = runner.state();
     let groups = state["groups"].as_array().expect("groups");
     assert!(groups.len() == 2 && groups.iter().all(|one| one["steered"] == true));
@@ -388,18 +329,13 @@ fn a_keeper_that_is_stopped_keeps_nothing_from_ending() {
         &["-n", "2", "--kill-after", "100ms"],
         &threaded(free_port()),
     );
-    let all = runner.processes();
-    let is_keeper = |pid: &u32| command_line(*pid).is_some_and(|line| line.contains("keep"));
-    let keeper = all.iter().copied().find(is_keeper).expect("a keeper");
-    signal(keeper, Signal::STOP);
+    assert!(signal(runner.keepers()[0], Signal::STOP));
     // The slot gets a new copy all the same.
     runner.restart();
     runner.await_line("its keeper has not killed it in time and is killed");
-    assert_eq!(servers(&runner).len(), 2);
+    assert_eq!(runner.servers().len(), 2);
     let all = runner.processes();
-    let keeper = all.iter().copied().find(is_keeper).expect("a keeper");
-    signal(keeper, Signal::STOP);
+    assert!(signal(runner.keepers()[0], Signal::STOP));
     assert_eq!(runner.stop(), Some(0));
-    let left = all.iter().filter(|pid| command_line(**pid).is_some());
-    assert_eq!(left.count(), 0);
+    assert_eq!(left(&all), 0);
 }

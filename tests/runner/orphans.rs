@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::failures::{servers, signal};
 use crate::load::{Talk, ask};
 use crate::rolling::{is_apart, is_apart_with};
-use crate::supervised::{Runner, free_port, local, threaded, wait_for};
+use crate::supervised::{Runner, free_port, local, signal, threaded, wait_for};
 
 /// Stops the first of `copies` copies, makes `clients` requests, kills it while some
 /// of them wait in it, and gives the answers and what the runner said.
@@ -17,7 +16,7 @@ fn kill_one_with_a_queue(copies: &str, clients: usize) -> (Vec<Option<String>>, 
     let port = free_port();
     let command = threaded(port);
     let runner = Runner::start(&["-n", copies], &command);
-    let victim = servers(&runner)[0];
+    let victim = runner.servers()[0];
     signal(victim, Signal::STOP);
     let clients: Vec<_> = (0..clients)
         .map(|_| thread::spawn(move || ask(local(port), Talk::Http).ok()))
@@ -39,7 +38,7 @@ fn kill_one_with_a_queue(copies: &str, clients: usize) -> (Vec<Option<String>>, 
     runner.await_line("is started again");
     wait_for("all serve again", || {
         let copies: usize = copies.parse().expect("a number");
-        (servers(&runner).len() == copies && TcpStream::connect(local(port)).is_ok()).then_some(())
+        (runner.servers().len() == copies && TcpStream::connect(local(port)).is_ok()).then_some(())
     });
     let said = runner.said();
     assert_eq!(runner.stop(), Some(0));

@@ -123,7 +123,7 @@ fn metrics_are_served_to_a_few_at_once() {
     let place = format!("127.0.0.1:{at}");
     let runner = Runner::start(&["-n", "2", "--metrics", &place], &command);
     runner.await_line(&format!("metrics at http://{place}/metrics"));
-    assert!(!runner.said().iter().any(|line| line.contains("warning")));
+    assert_eq!(runner.count("warning"), 0);
     let look = || scrape(TcpStream::connect(local(at)).expect("connects"));
     let before = look();
     let own = format!("runner=\"{}\"", runner.name);
@@ -236,13 +236,7 @@ fn it_sleeps_when_nothing_happens_and_asking_leaves_nothing() {
     let metrics = format!("127.0.0.1:{}", free_port());
     let runner = Runner::start(&["-n", "2", "--metrics", &metrics], &command);
     let own = runner.child.id();
-    let keepers: Vec<u32> = runner
-        .processes()
-        .into_iter()
-        .filter(|pid| {
-            crate::supervised::command_line(*pid).is_some_and(|line| line.contains("keep"))
-        })
-        .collect();
+    let keepers = runner.keepers();
     assert_eq!(keepers.len(), 2);
     sleep(Duration::from_millis(300));
     let all = || {

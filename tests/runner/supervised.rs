@@ -45,9 +45,9 @@ pub fn threaded(port: u16) -> Vec<String> {
 }
 
 /// The same, with a file in which a test says what is to go wrong.
-pub fn troubled(port: u16, trouble: &Path) -> Vec<String> {
+pub fn troubled(port: u16, trouble: &Trouble) -> Vec<String> {
     let mut command = threaded(port);
-    command.push(trouble.to_str().expect("UTF-8").to_owned());
+    command.push(trouble.file().to_str().expect("UTF-8").to_owned());
     command
 }
 
@@ -80,10 +80,8 @@ impl Runner {
     pub fn start(flags: &[&str], command: &[impl AsRef<OsStr>]) -> Self {
         let runner = Self::begin(flags, command);
         wait_for("all serve", || {
-            let said = runner.said();
-            let is_up =
-                |line: &String| line.contains("copies serve") || line.contains("copy serves");
-            said.iter().any(is_up).then_some(())
+            let count = runner.count("copies serve") + runner.count("copy serves");
+            (count > 0).then_some(())
         });
         runner
     }
@@ -148,13 +146,21 @@ impl Runner {
         self.lines.lock().expect("not poisoned").clone()
     }
 
+    /// In how many lines it has said `text`.
+    pub fn count(&self, text: &str) -> usize {
+        let said = self.said();
+        said.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until that many lines have `text`.
+    pub fn await_count(&self, text: &str, count: usize) {
+        let what = format!("{count} times: {text}");
+        wait_for(&what, || (self.count(text) == count).then_some(()));
+    }
+
     /// Waits until it has said `text`.
     pub fn await_line(&self, text: &str) {
-        let has = || {
-            let said = self.said();
-            said.iter().any(|line| line.contains(text))
-        };
-        wait_for(text, || has().then_some(()));
+        wait_for(text, || (self.count(text) > 0).then_some(()));
     }
 
     /// A command to it, and what came of it.
@@ -213,6 +219,21 @@ impl Runner {
         below(self.child.id())
     }
 
+    /// Those whose command line has `text`.
+    fn processes_of(&self, text: &str) -> Vec<u32> {
+        let is_one = |pid: &u32| command_line(*pid).is_some_and(|line| line.contains(text));
+        self.processes().into_iter().filter(is_one).collect()
+    }
+
+    pub fn keepers(&self) -> Vec<u32> {
+        self.processes_of("reuseport: keeper")
+    }
+
+    /// The servers that are [`threaded`].
+    pub fn servers(&self) -> Vec<u32> {
+        self.processes_of("threaded.py")
+    }
+
     /// Tells it to end, and gives its exit status.
     pub fn stop(self) -> Option<i32> {
         self.end_by(Signal::TERM)
@@ -236,8 +257,52 @@ impl Drop for Runner {
     }
 }
 
+/// A file by which a server that is [`troubled`] is told what is to go wrong.
+pub struct Trouble {
+    directory: tempfile::TempDir,
+}
+
+impl Trouble {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        Self { directory }
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("trouble")
+    }
+
+    /// From now on, `how`: `exit`, `hang` or `elsewhere`.
+    pub fn begin(&self, how: &str) {
+        fs::write(self.file(), how).expect("a file");
+    }
+
+    /// Waits until a server hangs, and lets later ones be well.
+    pub fn end_when_one_hangs(&self) {
+        let marker = self.directory.path().join("trouble.hangs");
+        wait_for("one hangs", || marker.exists().then_some(()));
+        self.end();
+    }
+
+    pub fn end(&self) {
+        fs::remove_file(self.file()).expect("it is there");
+    }
+}
+
+/// Sends `signal` to `pid`; whether that was there.
+pub fn signal(pid: u32, signal: Signal) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process"), signal).is_ok()
+}
+
+/// How many of `pids` are still there.
+pub fn left(pids: &[u32]) -> usize {
+    let is_there = |pid: &&u32| command_line(**pid).is_some();
+    pids.iter().filter(is_there).count()
+}
+
 /// The command line of a process, if it is there.
-pub fn command_line(pid: u32) -> Option<String> {
+fn command_line(pid: u32) -> Option<String> {
     let text = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let text = String::from_utf8_lossy(&text).replace('\0', " ");
     (!text.is_empty()).then_some(text)
