@@ -40,7 +40,7 @@ pub use start::Started;
 use start::Status;
 use table::Table;
 pub use table::{OpenSocket, Protocol};
-pub(crate) use tree::{Stat, below, stat};
+pub(crate) use tree::{Stat, below, is_running, stat};
 pub use verdict::judge;
 
 /// A running process, read.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::process::{self, Protocol};
 use crate::sockets::{self, State};
+
+const PROC: &str = "/proc";
 
 /// How often a copy that is to finish is looked at.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);
@@ -15,6 +16,11 @@ pub(super) const PAUSE: Duration = Duration::from_millis(20);
 /// How often in a row nothing may be found: between two looks a connection that was
 /// accepted comes into the hands of a process.
 const QUIET: u8 = 2;
+
+/// How many looks more a thread that wants a processor is waited for: between two of
+/// its instructions, a connection is neither in the queue nor in the process's hands.
+/// Half a second: some servers have threads that never rest.
+const RESTLESS: u8 = 25;
 
 /// A copy that finishes its connections.
 #[derive(Debug)]
@@ -25,6 +31,7 @@ pub(super) struct Drain {
     /// The handshakes that were under way when new connections were steered away.
     handshakes: Option<BTreeSet<(SocketAddr, SocketAddr)>>,
     quiet: u8,
+    restless: u8,
 }
 
 /// What a look has found.
@@ -48,6 +55,7 @@ impl Drain {
             next: now + PAUSE / 2,
             handshakes: None,
             quiet: 0,
+            restless: 0,
         }
     }
 
@@ -58,9 +66,21 @@ impl Drain {
             return Look::Wait(self.next);
         }
         self.next = now + PAUSE;
+        // Before all else: whoever takes a connection out of the queue after this is
+        // seen to have it, or is seen again.
+        let pids = pids(keeper);
+        let is_restless = self.restless < RESTLESS
+            && pids
+                .iter()
+                .any(|pid| process::is_running(PROC.as_ref(), *pid));
         // What cannot be known is not waited for, but until the deadline.
-        let left = self.left(keeper, ports, inodes).unwrap_or(1);
-        self.quiet = if left == 0 { self.quiet + 1 } else { 0 };
+        let left = self.left(&pids, ports, inodes).unwrap_or(1);
+        self.restless += u8::from(left == 0 && is_restless);
+        self.quiet = if left == 0 && !is_restless {
+            self.quiet + 1
+        } else {
+            0
+        };
         if self.quiet >= QUIET {
             return Look::Quiet;
         }
@@ -71,7 +91,7 @@ impl Drain {
     }
 
     /// How many connections the copy has or may get yet.
-    fn left(&mut self, keeper: u32, ports: &[u16], inodes: &[u64]) -> io::Result<usize> {
+    fn left(&mut self, pids: &[u32], ports: &[u16], inodes: &[u64]) -> io::Result<usize> {
         let mut under_way = BTreeSet::new();
         for port in ports {
             let found = sockets::connections(*port, &[State::SynReceived])?;
@@ -85,7 +105,7 @@ impl Drain {
             .filter(|one| inodes.contains(&one.inode))
             .map(|one| one.queue as usize)
             .sum();
-        let own = own_sockets(keeper);
+        let own = sockets_of(pids);
         let mut held = 0;
         for port in ports {
             const OPEN: [State; 2] = [State::Established, State::CloseWait];
@@ -98,10 +118,18 @@ impl Drain {
 
 /// The inodes of the sockets that the processes below `keeper` have.
 pub(super) fn own_sockets(keeper: u32) -> HashSet<u64> {
-    const PROC: &str = "/proc";
-    let all = process::below(Path::new(PROC), keeper).unwrap_or_default();
-    let all = all.iter();
-    all.filter_map(|one| process::socket_descriptors(Path::new(PROC), one.pid).ok())
+    sockets_of(&pids(keeper))
+}
+
+fn sockets_of(pids: &[u32]) -> HashSet<u64> {
+    let all = pids.iter();
+    all.filter_map(|pid| process::socket_descriptors(PROC.as_ref(), *pid).ok())
         .flat_map(std::collections::BTreeMap::into_keys)
         .collect()
+}
+
+/// The processes below `keeper`.
+fn pids(keeper: u32) -> Vec<u32> {
+    let all = process::below(PROC.as_ref(), keeper).unwrap_or_default();
+    all.iter().map(|one| one.pid).collect()
 }

@@ -1,36 +1,32 @@
 //! Changing the number of copies where something goes wrong.
 
-use std::fs;
-
 use rustix::process::Signal;
 
-use crate::failures::{servers, signal};
 use crate::load::{Load, Talk};
-use crate::supervised::{Runner, free_port, local, troubled, wait_for};
+use crate::supervised::{Runner, Trouble, free_port, local, signal, troubled, wait_for};
 
 #[test]
 fn copies_that_fail_to_start_are_taken_back_and_the_reason_said() {
     let port = free_port();
-    let directory = tempfile::tempdir().expect("a directory");
-    let trouble = directory.path().join("trouble");
+    let trouble = Trouble::new();
     let flags = ["-n", "2", "--ready-timeout", "3s"];
     let runner = Runner::start(&flags, &troubled(port, &trouble));
-    let before = servers(&runner);
+    let before = runner.servers();
     let load = Load::start(8, local(port), Talk::Http);
     for (how, why) in [
         ("exit", "ended with status 3 before it was ready"),
         ("hang", "was not ready within 3 s: it does not listen"),
     ] {
-        fs::write(&trouble, how).expect("a file");
+        trouble.begin(how);
         let outcome = runner.tell(&["scale", "4"]);
         assert_eq!(outcome.status, Some(1), "{outcome:?}");
         for words in ["the change is off: slot ", why, "; 2 copies serve"] {
             assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
         }
         assert_eq!(runner.state()["slots"], 2);
-        assert_eq!(servers(&runner), before);
+        assert_eq!(runner.servers(), before);
     }
-    fs::remove_file(&trouble).expect("it is there");
+    trouble.end();
     assert_eq!(runner.tell(&["scale", "3"]).stdout, "3 copies serve\n");
     let tally = load.end();
     assert_eq!(tally.failed(), 0, "{tally:?}");
@@ -39,10 +35,9 @@ fn copies_that_fail_to_start_are_taken_back_and_the_reason_said() {
 
 #[test]
 fn one_change_at_a_time_and_others_are_told() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let trouble = directory.path().join("trouble");
+    let trouble = Trouble::new();
     let runner = Runner::start(&["-n", "1"], &troubled(free_port(), &trouble));
-    fs::write(&trouble, "hang").expect("a file");
+    trouble.begin("hang");
     std::thread::scope(|scope| {
         let first = scope.spawn(|| runner.tell(&["scale", "2"]));
         runner.await_line("from 1 to 2 copies");
@@ -53,9 +48,11 @@ fn one_change_at_a_time_and_others_are_told() {
             assert!(outcome.stderr.contains(words), "{outcome:?}");
         }
         // Its own end is not the new one's failure.
-        let pids = servers(&runner);
+        let pids = runner.servers();
         let (old, new) = (pids[0], pids[1]);
-        fs::remove_file(&trouble).expect("it is there");
+        // It may not have found the trouble yet.
+        signal(new, Signal::STOP);
+        trouble.end();
         signal(old, Signal::KILL);
         runner.await_line("is started again");
         signal(new, Signal::KILL);
@@ -69,7 +66,7 @@ fn one_change_at_a_time_and_others_are_told() {
         (state["slots"] == 1 && state["copies"][0]["state"] == "serving").then_some(())
     });
     // Who waits is told of the end as well.
-    fs::write(&trouble, "hang").expect("a file");
+    trouble.begin("hang");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| runner.tell(&["scale", "2"]));
         wait_for("it begins", || (runner.state()["slots"] == 2).then_some(()));
