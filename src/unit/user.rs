@@ -14,7 +14,12 @@ pub(super) struct User {
     pub(super) credentials: Credentials,
     /// Those beside the one in `credentials`.
     groups: Vec<u32>,
+    /// Whether modes keep it from nothing: root, or by `AmbientCapabilities=`.
+    pub(super) reads_all: bool,
 }
+
+/// Those capabilities for which modes keep nothing from being read.
+const READING: [&str; 2] = ["CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"];
 
 /// The user and the group of nobody, and of whom systemd allocates.
 const NOBODY: u32 = 65534;
@@ -40,7 +45,9 @@ impl User {
         let own = Credentials::of_this_process();
         let is_dynamic = unit.is_yes("DynamicUser");
         let no_new_privileges = unit.is_yes("NoNewPrivileges") || is_dynamic;
+        let may_read = may_read(unit);
         let with = |user, group, groups| Self {
+            reads_all: user == 0 || may_read,
             credentials: Credentials {
                 user,
                 group,
@@ -87,6 +94,33 @@ impl User {
     pub(super) fn is_in(&self, group: u32) -> bool {
         self.credentials.group == group || self.groups.contains(&group)
     }
+}
+
+/// Whether `AmbientCapabilities=` has one of [`READING`].
+fn may_read(unit: &Unit) -> bool {
+    let mut held: Option<[bool; 2]> = None;
+    for setting in unit.list("AmbientCapabilities") {
+        let value = setting.line.value.as_str();
+        let (is_inverted, list) = match value.strip_prefix('~') {
+            Some(list) => (true, list),
+            None => (false, value),
+        };
+        let lists = |name: &str| {
+            list.split_whitespace()
+                .any(|one| one.eq_ignore_ascii_case(name))
+        };
+        let listed = READING.map(lists);
+        // The first list is what it says; those after it add or take away.
+        let before = held.unwrap_or([is_inverted; 2]);
+        held = Some([0, 1].map(|index| {
+            if listed[index] {
+                !is_inverted
+            } else {
+                before[index]
+            }
+        }));
+    }
+    held.is_some_and(|held| held.contains(&true))
 }
 
 fn read(root: &Root, path: &str) -> String {

@@ -244,6 +244,18 @@ fn the_shim_is_judged_where_the_unit_sees_it() {
         ("srv/root/opt/reuseport", BOUND, false),
         ("opt", &both, true),
         ("opt", "ExecStart=\nExecStart=!/bin/a", true),
+        (
+            "opt",
+            "AmbientCapabilities=CAP_KILL cap_dac_read_search",
+            true,
+        ),
+        ("opt", "AmbientCapabilities=CAP_KILL", false),
+        ("opt", "AmbientCapabilities=~CAP_DAC_OVERRIDE", true),
+        (
+            "opt",
+            "AmbientCapabilities=CAP_KILL CAP_DAC_OVERRIDE\nAmbientCapabilities=~CAP_DAC_OVERRIDE",
+            false,
+        ),
     ] {
         let lines = format!("ExecStart=/bin/a\nUser=web\n{lines}");
         let directory = system("a.service", &lines);
