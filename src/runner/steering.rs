@@ -125,8 +125,14 @@ impl Supervisor<'_> {
         while let Some(one) = self.closing.last() {
             let (key, inode) = (one.key, one.inode);
             self.steer();
+            // A copy may listen at any moment: whoever has until now is the last one, and
+            // gets the number of the one that goes.
+            let before = joined(key);
             self.closing.pop();
             if let Some(group) = self.groups.iter_mut().find(|group| group.key == key) {
+                if let Ok(before) = before {
+                    group.order.observe(&before);
+                }
                 group.order.remove(inode);
                 group.removals += 1;
             }
@@ -259,6 +265,18 @@ impl Supervisor<'_> {
     }
 }
 
+/// The members of the group `key` among `all`, in the order in which they have joined.
+fn members(all: &[Listener], key: Key) -> Vec<u64> {
+    let is_one = |one: &&Listener| Key::of(one) == key;
+    all.iter().filter(is_one).map(|one| one.inode).collect()
+}
+
+/// The same as of now.
+fn joined(key: Key) -> io::Result<Vec<u64>> {
+    let all = sockets::listeners(Protocol::Tcp)?;
+    Ok(members(&all, key))
+}
+
 impl Group {
     fn apply(
         &mut self,
@@ -269,11 +287,7 @@ impl Group {
         plan: &Plan,
         is_opening: bool,
     ) -> Result<(), String> {
-        let joined: Vec<u64> = all
-            .iter()
-            .filter(|one| Key::of(one) == self.key)
-            .map(|one| one.inode)
-            .collect();
+        let joined = members(all, self.key);
         self.order.observe(&joined);
         let owner = |inode: u64| {
             copies
