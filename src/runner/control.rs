@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Error;
+use super::handoff::secret;
 use super::peer::peer;
 
 /// What can be asked for.
@@ -100,9 +101,20 @@ impl Control {
         }
         remove_stale(directory);
         let failed = |error| Error::io(&path.display().to_string(), error);
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        // It gets its name when it listens: others take one that does not for stale.
+        let new = secret().map_err(failed)?;
+        let new = directory.join(&new[..16]);
+        let listener = UnixListener::bind(&new).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
+        let named = fs::set_permissions(&new, fs::Permissions::from_mode(0o600))
+            .and_then(|()| fs::hard_link(&new, &path));
+        let _ = fs::remove_file(&new);
+        match named {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Error::NameTaken(name.to_owned()));
+            }
+            named => named.map_err(failed)?,
+        }
         Ok(Self {
             listener,
             path,
@@ -229,5 +241,30 @@ impl Client {
         let limit = Some(std::time::Duration::from_millis(200));
         let _ = self.stream.set_write_timeout(limit);
         let _ = self.stream.write_all(format!("{value}\n").as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_begin_at_once_do_not_take_each_other_for_stale() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).expect("a mode");
+        let path = directory.path();
+        std::thread::scope(|scope| {
+            let others = scope.spawn(move || (0..2000).for_each(|_| remove_stale(path)));
+            while !others.is_finished() {
+                let own = Control::open(path, "one").expect("nobody has that name");
+                assert!(matches!(
+                    Control::open(path, "one"),
+                    Err(Error::NameTaken(_))
+                ));
+                assert!(UnixStream::connect(path.join("one.sock")).is_ok());
+                drop(own);
+            }
+        });
+        assert_eq!(fs::read_dir(path).expect("it").count(), 0);
     }
 }
