@@ -26,6 +26,7 @@ mod names;
 mod origin;
 mod ours;
 mod path;
+mod place;
 mod pods;
 pub mod policy;
 mod ports;
