@@ -159,6 +159,11 @@ pub enum Fault {
     HostOnly,
     #[error("a Compose file has services and no pods: choose with --service NAME, not --container")]
     NoContainers,
+    #[error(
+        "Compose leaves out {key} here, for its tag, and what the shim needs with it: write {key}: !override \
+         and what is to stay, or choose other services with --service"
+    )]
+    Reset { key: String },
     #[error("service {name} cannot be made ready to scale: {why}")]
     NotScalable { name: String, why: String },
     #[error(
