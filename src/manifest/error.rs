@@ -135,6 +135,14 @@ pub enum Fault {
          or leave the option out: pods with a network each overlap as they are"
     )]
     NothingToSurge,
+    #[error(
+        "--scale-ready: there is no Compose file; for pods on the host's network there is --surge-ready"
+    )]
+    NothingToScale,
+    #[error(
+        "{flag} is for the pods of Kubernetes, and there is none: a Compose file gets the shim from its host; leave the flag out"
+    )]
+    NoPods { flag: &'static str },
     #[error("{0}")]
     NoShim(#[from] crate::shim::NoShim),
     #[error("the annotation {annotation}: {why}")]

@@ -69,6 +69,7 @@ fn inject_with(
         services: Vec::new(),
         items: Vec::new(),
         chosen: 0,
+        pods: 0,
         injected: 0,
     };
     let mut texts = Vec::new();
@@ -81,6 +82,7 @@ fn inject_with(
         workloads: call.chosen,
         changed: call.injected,
         has_compose: !call.services.is_empty(),
+        has_pods: call.pods > 0,
         advice: call.adviser.finish(),
     })
 }
@@ -104,7 +106,10 @@ pub(super) struct Call<'o> {
     services: Vec<String>,
     /// ConfigMaps that go among the items of the document.
     pub(super) items: Vec<Change>,
+    /// How many workloads and services were chosen, and how many of them are no
+    /// services.
     chosen: usize,
+    pods: usize,
     injected: usize,
 }
 
@@ -184,6 +189,7 @@ impl Call<'_> {
                     continue;
                 }
                 self.chosen += 1;
+                self.pods += 1;
                 let place = Place {
                     source,
                     document: &document,
@@ -287,6 +293,18 @@ impl Call<'_> {
         }
     }
 
+    /// Refuses what is for pods alone, of which there are none.
+    fn for_pods(&self) -> Result<(), Error> {
+        let given = [
+            ("--arch", self.options.architecture.is_some()),
+            ("--shards", self.options.shards.is_some()),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) => Err(Fault::NoPods { flag }.into()),
+            None => Ok(()),
+        }
+    }
+
     fn finish(&mut self) -> Result<(), Error> {
         for wanted in &self.options.workloads {
             let is_there = self
@@ -309,6 +327,12 @@ impl Call<'_> {
         self.claims.check()?;
         if self.chosen == 0 {
             return Ok(());
+        }
+        if self.pods == 0 {
+            self.for_pods()?;
+        }
+        if self.options.compose.scale_ready && self.services.is_empty() {
+            return Err(Fault::NothingToScale.into());
         }
         if self.options.surge_ready && self.injected > 0 && self.surging == 0 {
             return Err(Fault::NothingToSurge.into());

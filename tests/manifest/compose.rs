@@ -73,7 +73,7 @@ fn each_option_gives_what_is_written_beside_it() {
 const SCALE: &[&str] = &["--scale-ready"];
 
 /// What is refused of the service `web`: more of it, options, and what is said.
-const REFUSED: [(&str, &[&str], &str); 27] = [
+const REFUSED: [(&str, &[&str], &str); 30] = [
     (
         "    volumes:\n    - a:/b\n    - ./x:/.reuseport:ro\n",
         &[],
@@ -155,6 +155,17 @@ const REFUSED: [(&str, &[&str], &str); 27] = [
         "use --delivery host=PATH, or none for /opt/reuseport",
     ),
     ("", &["--configmap", "x"], "use --delivery host=PATH"),
+    ("", &["--delivery", "configmap"], "use --delivery host=PATH"),
+    (
+        "",
+        &["--arch", "arm64"],
+        "--arch is for the pods of Kubernetes, and there is none",
+    ),
+    (
+        "",
+        &["--shards", "2"],
+        "--shards is for the pods of Kubernetes",
+    ),
     (
         "    networks: [front]\n",
         SCALE,
