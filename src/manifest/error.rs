@@ -132,7 +132,8 @@ pub enum Fault {
     Unfit { object: String, why: Box<Unfit> },
     #[error(
         "--surge-ready: there is no DaemonSet and no Deployment with hostNetwork: true; set that, \
-         or leave the option out: pods with a network each overlap as they are"
+         or leave the option out: pods with a network each overlap as they are, unless a hostPort keeps two of \
+         them from a node"
     )]
     NothingToSurge,
     #[error(
