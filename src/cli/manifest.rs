@@ -19,7 +19,7 @@ use super::{answer, status};
 use crate::finding::Severity;
 use crate::image::registry::Client;
 use crate::manifest::{
-    self, Advice, Compose, Delivery, Error, Injection, Outcome, ShardProbes, Shards, Source,
+    self, Advice, Compose, Delivery, Error, Fault, Injection, Outcome, ShardProbes, Shards, Source,
     TemplatePath, is_subdomain, join,
 };
 use crate::replace::replace;
@@ -67,11 +67,12 @@ pub(super) struct Flags {
     #[arg(long = "container", value_name = "NAME", requires = "files", conflicts_with_all = ["target", "unit"])]
     containers: Vec<String>,
     /// How the file gets into pods: configmap, image=REF, init=REF or host=PATH
+    /// [default: configmap]
     #[arg(
-        long, value_name = "HOW", default_value = "configmap", requires = "files", conflicts_with_all = ["target", "unit"],
+        long, value_name = "HOW", requires = "files", conflicts_with_all = ["target", "unit"],
         value_parser = Delivery::parse,
     )]
-    delivery: Delivery,
+    delivery: Option<Delivery>,
     /// The ConfigMap of this name, which is there already
     #[arg(long, value_name = "NAME", requires = "files", conflicts_with_all = ["target", "unit"], value_parser = object_name)]
     configmap: Option<String>,
@@ -152,11 +153,18 @@ pub(super) fn inject_files(
     if manner.force && !flags.check {
         return Err(Refusal::fault("--force goes with --check alone"));
     }
+    let is_configmap = matches!(flags.delivery, Some(Delivery::ConfigMap(_)));
     let images = flags.check.then(|| Looker::new(client()));
     let (files, options) = injection(flags, rules, manner.in_place)?;
-    files.edit(&manner, "put into", |sources| match &images {
-        Some(images) => manifest::inject_looking(sources, &options, images),
-        None => manifest::inject(sources, &options),
+    files.edit(&manner, "put into", |sources| {
+        let outcome = match &images {
+            Some(images) => manifest::inject_looking(sources, &options, images),
+            None => manifest::inject(sources, &options),
+        }?;
+        if is_configmap && outcome.has_compose && !outcome.has_pods {
+            return Err(Fault::HostOnly.into());
+        }
+        Ok(outcome)
     })
 }
 
@@ -167,8 +175,8 @@ pub(super) fn injection(
     in_place: bool,
 ) -> Result<(Files, Injection), Refusal> {
     let delivery = match (flags.configmap, flags.delivery) {
-        (None, delivery) => delivery,
-        (Some(name), Delivery::ConfigMap(_)) => Delivery::ConfigMap(Some(name)),
+        (None, delivery) => delivery.unwrap_or(Delivery::ConfigMap(None)),
+        (Some(name), None | Some(Delivery::ConfigMap(_))) => Delivery::ConfigMap(Some(name)),
         (Some(_), _) => {
             return Err(Refusal::fault(
                 "--configmap goes with --delivery configmap alone",

@@ -132,9 +132,18 @@ pub enum Fault {
     Unfit { object: String, why: Box<Unfit> },
     #[error(
         "--surge-ready: there is no DaemonSet and no Deployment with hostNetwork: true; set that, \
-         or leave the option out: pods with a network each overlap as they are"
+         or leave the option out: pods with a network each overlap as they are, unless a hostPort keeps two of \
+         them from a node"
     )]
     NothingToSurge,
+    #[error(
+        "--scale-ready: there is no Compose file; for pods on the host's network there is --surge-ready"
+    )]
+    NothingToScale,
+    #[error(
+        "{flag} is for the pods of Kubernetes, and there is none: a Compose file gets the shim from its host; leave the flag out"
+    )]
+    NoPods { flag: &'static str },
     #[error("{0}")]
     NoShim(#[from] crate::shim::NoShim),
     #[error("the annotation {annotation}: {why}")]
@@ -159,6 +168,11 @@ pub enum Fault {
     HostOnly,
     #[error("a Compose file has services and no pods: choose with --service NAME, not --container")]
     NoContainers,
+    #[error(
+        "Compose leaves out {key} here, for its tag, and what the shim needs with it: write {key}: !override \
+         and what is to stay, or choose other services with --service"
+    )]
+    Reset { key: String },
     #[error("service {name} cannot be made ready to scale: {why}")]
     NotScalable { name: String, why: String },
     #[error(

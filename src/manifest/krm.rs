@@ -24,6 +24,20 @@ pub(super) const KIND: &str = "ResourceList";
 /// The list of a ResourceList that functions work on.
 pub(super) const ITEMS: &str = "items";
 
+/// The options that messages speak of.
+const FIELDS: [&str; 10] = [
+    "arch",
+    "configmap",
+    "container",
+    "delivery",
+    "shard-probes",
+    "shards",
+    "split-resources",
+    "surge-ready",
+    "template-path",
+    "workload",
+];
+
 /// What a function gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -95,7 +109,8 @@ pub fn function(source: &Source, options: &Result<Injection, String>) -> Result<
         }
         Err(error) => {
             let result = of_error(&error, &before);
-            (source.text.clone(), vec![result], Some(error.to_string()))
+            let error = for_functions(&error.to_string());
+            (source.text.clone(), vec![result], Some(error))
         }
     };
     let name = source.name.clone();
@@ -139,6 +154,17 @@ fn split(path: &str) -> Option<(usize, &str)> {
     Some((index.parse().ok()?, rest.strip_prefix('.').unwrap_or(rest)))
 }
 
+/// What is said of flags, of the fields that functions have in their place.
+fn for_functions(text: &str) -> String {
+    let is_of_it = text.starts_with("functionConfig: ");
+    let place = if is_of_it { "" } else { "functionConfig's " };
+    let mut said = text.replace("--check", "reuseport inject -f --check");
+    for field in FIELDS {
+        said = said.replace(&format!("--{field}"), &format!("{place}{field}"));
+    }
+    said
+}
+
 fn of_advice(advice: &Advice, list: &Value) -> Value {
     let severity = match advice.finding.severity {
         Severity::Note => "info",
@@ -147,6 +173,7 @@ fn of_advice(advice: &Advice, list: &Value) -> Value {
     };
     let hint = advice.finding.hint.as_ref().map(|hint| format!("; {hint}"));
     let message = format!("{}{}", advice.finding.message, hint.unwrap_or_default());
+    let message = for_functions(&message);
     let mut result = json!({"message": message, "severity": severity});
     // Places are those after what an older shim brought was taken out.
     let items = list[ITEMS].as_array().map_or(&[][..], Vec::as_slice);
@@ -171,7 +198,8 @@ fn of_advice(advice: &Advice, list: &Value) -> Value {
 }
 
 fn of_error(error: &Error, list: &Value) -> Value {
-    let mut result = json!({"message": error.fault.to_string(), "severity": "error"});
+    let message = for_functions(&error.fault.to_string());
+    let mut result = json!({"message": message, "severity": "error"});
     let path = error.at.as_ref().map_or("", |at| at.path.as_str());
     if let Some((index, field)) = split(path)
         && let Some(item) = list[ITEMS].get(index)

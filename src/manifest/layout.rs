@@ -47,11 +47,12 @@ impl Document<'_> {
         }
     }
 
-    /// The end of the line that `at` is in, before what ends it.
+    /// The end of the line that `at` is in, before what ends it: carriage returns of no
+    /// line are not made part of one.
     pub(super) fn line_end(&self, at: usize) -> usize {
         let rest = &self.text[at..];
         let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
-        at + line.strip_suffix('\r').unwrap_or(line).len()
+        at + line.trim_end_matches('\r').len()
     }
 
     /// Where the line that `at` is in begins.

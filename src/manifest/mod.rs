@@ -26,6 +26,7 @@ mod names;
 mod origin;
 mod ours;
 mod path;
+mod place;
 mod pods;
 pub mod policy;
 mod ports;
@@ -125,6 +126,8 @@ pub struct Outcome {
     pub changed: usize,
     /// Whether there are Compose files among them, which make no stream.
     pub has_compose: bool,
+    /// Whether there are workloads of Kubernetes that were chosen.
+    pub has_pods: bool,
     pub advice: Vec<Advice>,
 }
 
@@ -166,6 +169,7 @@ pub fn eject(
         workloads: 0,
         changed: 0,
         has_compose: !services.is_empty(),
+        has_pods: ejected.iter().any(|one| !one.there.is_empty()),
         advice: Vec::new(),
     };
     for one in ejected {

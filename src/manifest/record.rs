@@ -19,9 +19,10 @@ use serde_json::{Map, Value, json};
 use super::edit::{self, Change, Records};
 use super::eject;
 use super::error::{Error, Fault};
-use super::inject::{Place, wrong};
+use super::inject::wrong;
 use super::names::{RESTORE, VARIABLE};
 use super::path::{Path, Step};
+use super::place::Place;
 use super::remove::Cuts;
 
 /// The record of a value that took the place of `old`, whose text was `text`.

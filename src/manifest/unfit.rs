@@ -11,8 +11,8 @@ pub enum Unfit {
     )]
     Kind { kind: String },
     #[error(
-        "its pods have a network each, so that updates overlap as they are; --surge-ready is for \
-         pods with hostNetwork: true: set that, or leave it out with --workload"
+        "its pods have a network each, so that updates overlap as they are, unless a hostPort keeps two of them \
+         from a node; --surge-ready is for pods with hostNetwork: true: set that, or leave it out with --workload"
     )]
     OwnNetwork,
     #[error(

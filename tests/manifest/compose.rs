@@ -3,7 +3,7 @@
 use std::fs;
 
 use proptest::prelude::*;
-use reuseport::manifest::{Compose, Delivery, Injection};
+use reuseport::manifest::{Compose, Delivery, Injection, Source, eject, inject};
 use serde_json::{Value, json};
 
 use crate::laws::{hold, options};
@@ -73,7 +73,7 @@ fn each_option_gives_what_is_written_beside_it() {
 const SCALE: &[&str] = &["--scale-ready"];
 
 /// What is refused of the service `web`: more of it, options, and what is said.
-const REFUSED: [(&str, &[&str], &str); 24] = [
+const REFUSED: [(&str, &[&str], &str); 30] = [
     (
         "    volumes:\n    - a:/b\n    - ./x:/.reuseport:ro\n",
         &[],
@@ -120,6 +120,21 @@ const REFUSED: [(&str, &[&str], &str); 24] = [
         ".services.web.environment.LD_PRELOAD: this cannot be edited as it is written",
     ),
     (
+        "    environment: !reset null\n",
+        &[],
+        ".services.web.environment: Compose leaves out environment here, for its tag",
+    ),
+    (
+        "    volumes: !reset []\n",
+        &[],
+        "write volumes: !override and what is to stay",
+    ),
+    (
+        "    network_mode: !reset bridge\n",
+        SCALE,
+        ".services.web.network_mode: Compose leaves out network_mode here",
+    ),
+    (
         "    platform: windows/amd64\n",
         &[],
         ".services.web.platform: these containers run on Windows",
@@ -140,6 +155,17 @@ const REFUSED: [(&str, &[&str], &str); 24] = [
         "use --delivery host=PATH, or none for /opt/reuseport",
     ),
     ("", &["--configmap", "x"], "use --delivery host=PATH"),
+    ("", &["--delivery", "configmap"], "use --delivery host=PATH"),
+    (
+        "",
+        &["--arch", "arm64"],
+        "--arch is for the pods of Kubernetes, and there is none",
+    ),
+    (
+        "",
+        &["--shards", "2"],
+        "--shards is for the pods of Kubernetes",
+    ),
     (
         "    networks: [front]\n",
         SCALE,
@@ -292,6 +318,52 @@ fn what_overrides_another_file_is_changed_where_it_speaks_of_the_same() {
 }
 
 #[test]
+fn what_takes_the_place_of_another_files_holds_the_shim_itself() {
+    let base = "services:\n  web: {image: x, environment: [A=b], volumes: ['d:/d']}\n  old: {image: x}\n  db: {image: y}\n";
+    let more = "services:\n  web:\n    environment: !override\n      B: c\n    volumes: !override\n      - e:/e\n    ports: !reset []\n  old: !reset null\n  db: !override\n    image: z\n";
+    let source = |name: &str, text: &str| Source {
+        name: name.into(),
+        text: text.into(),
+    };
+    let sources = [source("compose.yaml", base), source("override.yaml", more)];
+    let options = injection(false, &[]);
+    let outcome = inject(&sources, &options).expect("injected");
+    let [first, second] = &outcome.texts[..] else {
+        panic!("two texts")
+    };
+    assert_eq!(first.matches("target").count(), 3, "{first}");
+    let expected = "services:\n  web:\n    environment: !override\n      B: c\n      LD_PRELOAD: /.reuseport/libreuseport.so\n";
+    assert!(second.starts_with(expected), "{second}");
+    assert!(
+        second.contains("    volumes: !override\n      - e:/e\n      - type: bind\n"),
+        "{second}"
+    );
+    assert!(
+        second.contains("  old: !reset null\n  db: !override\n    image: z\n    environment:\n"),
+        "{second}"
+    );
+    assert_eq!(second.matches("target").count(), 2, "{second}");
+    let sources = [
+        source("compose.yaml", first),
+        source("override.yaml", second),
+    ];
+    assert_eq!(
+        inject(&sources, &options).expect("injected").texts,
+        outcome.texts
+    );
+    let given_back = eject(&sources, &[], &[], &options.compose).expect("ejected");
+    assert_eq!(given_back.texts, [base, more]);
+    // All of them at once.
+    let all = "services: !override\n  web: {image: x}\n";
+    let sources = [source("a", base), source("b", all)];
+    let outcome = inject(&sources, &options).expect("injected");
+    assert!(outcome.texts[1].contains("target"), "{}", outcome.texts[1]);
+    let sources = [source("a", base), source("b", "services: !reset null\n")];
+    let outcome = inject(&sources, &options).expect("injected");
+    assert_eq!(outcome.texts[1], sources[1].text);
+}
+
+#[test]
 fn a_file_of_compose_and_kubernetes_objects_side_by_side_gets_both() {
     let input = "services:\n  web: {image: x}\n---\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: a}]}\n";
     let text = hold(input, &options()).expect("the laws");
@@ -302,7 +374,7 @@ fn a_file_of_compose_and_kubernetes_objects_side_by_side_gets_both() {
 const WRITTEN: [&str; 8] = [
     "services:\n  a: &a\n    image: x\n    environment: &e {LD_PRELOAD: /a.so}\n  b:\n    <<: *a\n  c: *a\n  d: {image: y, environment: *e}\n",
     "services: &s\n  a: {image: x}\nx-s: *s\n",
-    "services:\n  a:\n    image: x\n    environment: !reset\n      - A=b\n",
+    "services:\n  a:\n    image: x\n    environment: !override\n      - A=b\n    ports: !reset null\n    command: !reset []\n",
     "services:\n  \"a b\":\n    image: x\n    ports: !override [\"80:80\"]\n    container_name: \"z\"\n",
     "services:\n  a:\n    image: x\n    container_name: &n z\n    hostname: *n\n    ports: &p [\"80:80\"]\n  b:\n    image: x\n    ports: *p\n",
     "services:\n  a: &a\n    image: x\n    container_name: z\n  b: *a\n  c:\n    <<: *a\n    container_name: q\n",

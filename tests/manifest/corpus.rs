@@ -166,7 +166,7 @@ pub fn values() -> Vec<Vec<Value>> {
 }
 
 /// Manifests as people write them: anchors, merge keys, block scalars and the like.
-pub const WRITTEN: [(&str, &str); 21] = [
+pub const WRITTEN: [(&str, &str); 22] = [
     ("anchors", include_str!("written/anchors.yaml")),
     ("merges", include_str!("written/merges.yaml")),
     ("brackets", include_str!("written/brackets.yaml")),
@@ -174,6 +174,10 @@ pub const WRITTEN: [(&str, &str); 21] = [
     ("scalars", include_str!("written/scalars.yaml")),
     ("odd", include_str!("written/odd.yaml")),
     ("preload", include_str!("written/preload.yaml")),
+    (
+        "carriage-returns",
+        "kind: Pod\nspec:\n  containers:\n  - name: a\r\r\n    image: x\n  - name: b\r\r\r",
+    ),
     (
         "surrogates",
         r#"{"kind": "Pod", "metadata": {"annotations": {"a": "\ud83d\ude00 \\ud83d \uD83D", "b\udBFF": "\/"}},

@@ -159,7 +159,7 @@ fn what_cannot_be_is_an_error_among_the_results() {
         ),
         (
             "delivery: host=/x\nconfigmap: c",
-            "functionConfig: --configmap goes with --delivery configmap alone",
+            "functionConfig: configmap goes with delivery configmap alone",
         ),
         (
             "workload: Pod/none",

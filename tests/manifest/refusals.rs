@@ -304,6 +304,7 @@ fn calls_that_make_no_sense_are_refused() {
         &["inject", "-f", "-", "--workload", "web"],
         &["inject", "-f", "-", "--template-path", "X=spec"],
         &["inject", "-f", "-", "--arch", "sparc"],
+        &["inject", "-f", "-", "--scale-ready"],
         &["inject", "-f", "/nowhere"],
         &["eject", "-f", "-", "--diff", "--in-place"],
     ] {

@@ -72,7 +72,7 @@ fn what_cannot_surge_is_named_with_the_way_out() {
         &named,
         &[(
             &POD.replace("      hostNetwork: true\n", ""),
-            "document 1, .spec.template.spec.hostNetwork: Deployment/w: its pods have a network each, so that updates overlap as they are; --surge-ready is for pods with hostNetwork: true",
+            "document 1, .spec.template.spec.hostNetwork: Deployment/w: its pods have a network each, so that updates overlap as they are, unless a hostPort keeps two of them from a node; --surge-ready is for pods with hostNetwork: true",
         )],
     );
     refused(

@@ -8,11 +8,13 @@
 mod eject;
 mod environment;
 mod scale;
+mod tags;
 mod volumes;
 
 use serde_json::{Value, json};
 
 pub(super) use eject::eject;
+use tags::Tag;
 
 use super::delivery::Delivery;
 use super::document::{Content, Document};
@@ -119,7 +121,8 @@ pub(super) fn plan(
     before: &[String],
 ) -> Result<Plan, Refusal> {
     let source = source(options)?;
-    let all = services(value)?;
+    let left = tags::without_reset(document, value);
+    let all = services(&left)?;
     let mut plan = Plan {
         there: all.iter().map(|one| one.name.to_owned()).collect(),
         ..Plan::default()
@@ -140,7 +143,8 @@ pub(super) fn plan(
             Value::Object(_) => {}
             other => return Err(wrong(service.path.clone(), "mapping", other)),
         }
-        let is_override = before.iter().any(|one| one == service.name);
+        let is_override = before.iter().any(|one| one == service.name)
+            && !tags::is_whole(document, &service.path);
         let has_image = ["image", "build", "extends"]
             .iter()
             .any(|key| !service.get(key).is_null());
@@ -158,6 +162,14 @@ pub(super) fn plan(
         if is_windows(service) {
             return Err((service.path.then("platform"), Fault::WindowsService));
         }
+        tags::check(document, service, &[environment::ENVIRONMENT, "volumes"])?;
+        if options.compose.scale_ready {
+            tags::check(document, service, &[scale::NETWORK])?;
+        }
+        // What takes the place of that of the files before has to hold the shim itself.
+        let joins = |key: &str| {
+            is_override && tags::at(document, &service.path.then(key)) != Some(Tag::Override)
+        };
         let mut changes = Vec::new();
         let mut records = Records::new();
         let inherited = inherited(&all, service);
@@ -166,13 +178,13 @@ pub(super) fn plan(
             value,
             service,
             options,
-            is_override,
+            joins(environment::ENVIRONMENT),
             inherited,
             &mut changes,
             &mut records,
         )?;
         volumes::check(service)?;
-        if !is_override {
+        if !joins("volumes") {
             changes.push(volumes::add(value, service, &source)?);
         }
         if options.compose.scale_ready {

@@ -19,7 +19,7 @@ const ONCE: [(&str, &str); 2] = [
 /// What the host's network excludes.
 const EXCLUDED: [&str; 3] = ["networks", "links", "mac_address"];
 
-const NETWORK: &str = "network_mode";
+pub(super) const NETWORK: &str = "network_mode";
 
 /// Puts a service on the host's network; what only one container can have makes way.
 ///

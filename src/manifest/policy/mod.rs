@@ -8,6 +8,8 @@ mod cel;
 mod mutation;
 mod requirements;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -93,6 +95,10 @@ pub enum Refused {
 /// # Errors
 /// There can be no such policy.
 pub fn policy(options: &Policy) -> Result<String, Refused> {
+    let mut known = HashSet::new();
+    let mut options = options.clone();
+    options.namespaces.retain(|one| known.insert(one.clone()));
+    let options = &options;
     if options.namespaces.iter().any(|one| one == SYSTEM) {
         return Err(Refused::System);
     }
@@ -202,10 +208,7 @@ fn mutating(options: &Policy, carriers: &[Carrier]) -> Value {
     variables.push(("rules", mutation::rules(&options.rules)));
     variables.extend(mutation::preloads());
     let tests = requirements.into_iter().map(|one| one.test);
-    let fits = ["variables.targets.size() > 0".to_owned()]
-        .into_iter()
-        .chain(tests);
-    variables.push(("fits", all(fits)));
+    variables.push(("fits", all(tests)));
     json!({
         "failurePolicy": "Ignore",
         "reinvocationPolicy": "IfNeeded",

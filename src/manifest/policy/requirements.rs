@@ -30,9 +30,17 @@ pub(super) fn requirements(pod: &str) -> Vec<Requirement> {
         "{pod}.spec.?initContainers.orValue([]).map(c, c.name) + {pod}.spec.containers.map(c, c.name)"
     );
     let kept = format!("^{KEPT}({LD_PRELOAD}$|{VARIABLE})");
+    let there = format!("variables.chosen.all(n, n in {names})");
     let mut all = vec![
         Requirement {
-            test: format!("variables.chosen.all(n, n in {names})"),
+            test: format!("variables.targets.size() > 0 || !{there}"),
+            message: format!(
+                "its containers are all sidecars, which are passed over: name those that are to get the shim in \
+                 the annotation {ANNOTATION}containers"
+            ),
+        },
+        Requirement {
+            test: there,
             message: format!(
                 "the annotation {ANNOTATION}containers names a container that is not there"
             ),
