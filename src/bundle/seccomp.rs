@@ -34,7 +34,7 @@ pub(super) fn judge(seccomp: &Value) -> Option<Finding> {
         (Severity::Error, message)
     } else {
         let (call, _) = find(Answer::Depends)?;
-        let message = format!("linux.seccomp allows {call}, which the shim calls, by arguments");
+        let message = format!("linux.seccomp allows {call}, which the shim calls, in some cases");
         (Severity::Warning, message)
     };
     Some(Finding::new(severity, "syscall-filter", message).hint("allow it there"))
@@ -79,6 +79,8 @@ fn answer(seccomp: &Value, call: &str, known: &[(u64, u64)]) -> Answer {
 fn of_action(action: &Value) -> Answer {
     match action.as_str() {
         Some("SCMP_ACT_ALLOW" | "SCMP_ACT_LOG") => Answer::Allowed,
+        // Another process decides.
+        Some("SCMP_ACT_NOTIFY" | "SCMP_ACT_TRACE") => Answer::Depends,
         _ => Answer::Forbidden,
     }
 }
@@ -150,6 +152,9 @@ mod tests {
         let error = Some(Severity::Error);
         let warning = Some(Severity::Warning);
         let argument = |index: u64, value: u64, op: &str| json!({"index": index, "value": value, "op": format!("SCMP_CMP_{op}")});
+        // An agent decides.
+        let agent = ("SCMP_ACT_NOTIFY", json!([]));
+        assert_eq!(severity(DENY, &[agent]), warning);
         let level = |value| json!([argument(1, value, "EQ")]);
         for (default, rules, expected) in [
             (ALLOW, vec![], None),

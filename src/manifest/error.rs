@@ -88,6 +88,11 @@ pub enum Fault {
          --delivery, or write the characters themselves"
     )]
     HalfCharacters,
+    #[error(
+        "this JSON writes characters as two escapes (\\ud83d\\ude00), which YAML does not know: what is written \
+         anew, as the copies of a container are, would not be the same; write the characters themselves"
+    )]
+    HalfCharactersAnew,
     #[error("the key {key:?} is here twice; leave one of them")]
     DuplicateKey { key: String },
     #[error("a {} is no key of a Kubernetes object", if *is_map { "mapping" } else { "list" })]

@@ -158,9 +158,23 @@ fn split(path: &str) -> Option<(usize, &str)> {
 fn for_functions(text: &str) -> String {
     let is_of_it = text.starts_with("functionConfig: ");
     let place = if is_of_it { "" } else { "functionConfig's " };
-    let mut said = text.replace("--check", "reuseport inject -f --check");
-    for field in FIELDS {
-        said = said.replace(&format!("--{field}"), &format!("{place}{field}"));
+    let mut words = text.split(' ').map(|word| {
+        // A comma or the like may come behind it, and an argument of its own.
+        let rest = word.strip_prefix("--").unwrap_or_default();
+        let is_end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+        let name = rest.split(is_end).next().unwrap_or_default();
+        if name == "check" {
+            format!("reuseport inject -f {word}")
+        } else if FIELDS.contains(&name) {
+            format!("{place}{rest}")
+        } else {
+            word.to_owned()
+        }
+    });
+    let mut said = words.next().unwrap_or_default();
+    for word in words {
+        said.push(' ');
+        said.push_str(&word);
     }
     said
 }

@@ -78,6 +78,10 @@ impl Call<'_> {
         }
         let has_init = matches!(self.options.delivery, Delivery::Init(_));
         ours::check(value, workload, has_init).map_err(|(path, fault)| error(&path, fault))?;
+        let writes_anew = self.options.shards.is_some() || self.options.surge_ready;
+        if writes_anew && has_halves(&place.source.text) {
+            return Err(error(&workload.spec, Fault::HalfCharactersAnew));
+        }
         let mut additions = Additions::default();
         for one in &chosen.containers {
             let seen = self.look(place, spec, one)?;

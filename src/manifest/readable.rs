@@ -66,7 +66,7 @@ pub(super) fn has_halves(text: &str) -> bool {
 
 /// JSON writes what lies beyond 16 bits as two escapes (`\ud83d\ude00`), neither of
 /// which is a character to YAML: each becomes that of another, which nobody sees, as
-/// a string of JSON is never written anew.
+/// long as no string of such a text is written anew.
 fn without_halves(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let is_half = |at: &usize| {

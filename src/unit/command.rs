@@ -81,12 +81,13 @@ impl<'a> Command<'a> {
         };
         let mut unknown_program = None;
         let mut line: Vec<OsString> = Vec::new();
+        let mut left = LONGEST;
         for (index, word) in words.iter().enumerate() {
             match expand(unit, word) {
                 Ok(program) if index == 0 => line.push(program.into()),
                 Err(unknown) if index == 0 => unknown_program = Some(unknown),
                 Ok(word) if prefix.contains(':') => line.push(word.into()),
-                Ok(word) => match substitute(environment, &word) {
+                Ok(word) => match substitute(environment, &word, &mut left) {
                     Ok(words) => line.extend(words.into_iter().map(OsString::from)),
                     Err(unknown) => line.push(keep(&word, unknown).into()),
                 },
@@ -104,14 +105,25 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Replaces `$NAME`, which may become several words, and `${NAME}` within one.
-/// What is not set is nothing.
+/// More than execve(2) takes: what the values of variables may add to a command.
+const LONGEST: usize = 2 << 20;
+
+/// Replaces `$NAME`, which may become several words, and `${NAME}` within one, by
+/// values of which so many bytes are `left`. What is not set is nothing.
 ///
 /// # Errors
-/// A variable that the running manager alone knows.
-fn substitute(environment: &Environment, word: &str) -> Result<Vec<String>, Unknown> {
-    let value = |name: &str| match environment.get(name) {
-        Some(value) => Ok(value),
+/// A variable that the running manager alone knows, or whose value is too long.
+fn substitute<'e>(
+    environment: &'e Environment,
+    word: &str,
+    left: &mut usize,
+) -> Result<Vec<String>, Unknown> {
+    let mut value = |name: &str| match environment.get(name) {
+        Some(value) => {
+            let rest = left.checked_sub(value.len() + 1);
+            *left = rest.ok_or_else(|| Unknown(format!("${name}")))?;
+            Ok::<&'e str, Unknown>(value)
+        }
         None if environment.is_passed(name) => Err(Unknown(format!("${name}"))),
         None => Ok(""),
     };
@@ -122,21 +134,22 @@ fn substitute(environment: &Environment, word: &str) -> Result<Vec<String>, Unkn
     }
     let mut text = String::new();
     let mut rest = word;
-    while let Some((before, after)) = rest.split_once("${") {
+    while let Some((before, after)) = rest.split_once('$') {
         text.push_str(before);
-        match after.split_once('}') {
-            Some((name, after)) => {
-                text.push_str(value(name)?);
-                rest = after;
-            }
-            None => {
-                text.push_str("${");
-                rest = after;
-            }
+        let name = after.strip_prefix('{').and_then(|one| one.split_once('}'));
+        if let Some(after) = after.strip_prefix('$') {
+            text.push('$');
+            rest = after;
+        } else if let Some((name, after)) = name {
+            text.push_str(value(name)?);
+            rest = after;
+        } else {
+            text.push('$');
+            rest = after;
         }
     }
     text.push_str(rest);
-    Ok(vec![text.replace("$$", "$")])
+    Ok(vec![text])
 }
 
 #[cfg(test)]
@@ -159,12 +172,19 @@ mod tests {
     #[test]
     fn each_command_counts() {
         let lines = "ExecStart=/old\nExecStart=\nExecStart=-@/bin/a b c ; +/bin/d \\; \\\n e\n\
-                     Environment=\"X=1 2\"\nExecStart=:/bin/f $X\nExecStart=/bin/g $X ${X}y $$Z $N";
+                     Environment=\"X=1 2\" Y=$$\nExecStart=:/bin/f $X\n\
+                     ExecStart=/bin/g $X ${X}y $$Z $N\nExecStart=/bin/h $${X} a${Y}$b";
         let quoted = "Environment=\"T='two two' too\"\nExecStart=/bin/h $T ${T}";
         let words: Vec<_> = parsed(quoted).into_iter().map(|one| one.0).collect();
         assert_eq!(words, ["/bin/h|two two|too|'two two' too"]);
         let words: Vec<_> = parsed(lines).into_iter().map(|one| one.0).collect();
-        let expected = ["/bin/a|c", "/bin/d|;|e", "/bin/f|$X", "/bin/g|1|2|1 2y|$Z"];
+        let expected = [
+            "/bin/a|c",
+            "/bin/d|;|e",
+            "/bin/f|$X",
+            "/bin/g|1|2|1 2y|$Z",
+            "/bin/h|${X}|a$$$b",
+        ];
         assert_eq!(words, expected);
     }
 
@@ -184,5 +204,9 @@ mod tests {
         let home = "ExecStart=/bin/env ${HOME}/a";
         assert_eq!(parsed(home)[0].2, of("$HOME"));
         assert_eq!(parsed(&format!("Environment=HOME=/h\n{home}"))[0].2, None);
+        // Longer than any command line.
+        let long = "x".repeat(1 << 20);
+        let many = format!("Environment=X={long}\nExecStart=/b $X $X $X");
+        assert_eq!(parsed(&many)[0].2, of("$X"));
     }
 }

@@ -110,7 +110,7 @@ pub(super) struct Assignment {
     pub(super) value: String,
 }
 
-/// How much of such a file is read. What is longer is not known.
+/// How much of such files is read, together. What is longer is not known.
 const LARGEST: u64 = 1 << 20;
 
 /// How many paths of a pattern are followed.
@@ -121,17 +121,23 @@ const MOST: usize = 1000;
 /// # Errors
 /// It cannot be read, or is too large.
 pub(super) fn read(root: &Root, path: &Path) -> io::Result<Vec<Assignment>> {
+    read_within(root, path, &mut { LARGEST })
+}
+
+/// The same, of a file that is no larger than what is `left`, which it takes from.
+fn read_within(root: &Root, path: &Path, left: &mut u64) -> io::Result<Vec<Assignment>> {
     let mut text = Vec::new();
-    root.open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LARGEST {
-        return Err(io::Error::from(Errno::FBIG));
-    }
+    root.open(path)?.take(*left + 1).read_to_end(&mut text)?;
+    *left = left
+        .checked_sub(text.len() as u64)
+        .ok_or_else(|| io::Error::from(Errno::FBIG))?;
     Ok(assignments(&String::from_utf8_lossy(&text)))
 }
 
 /// The files of `unit`, in order; those that are not there are left out.
 pub(super) fn files<'a>(unit: &'a Unit, root: &Root) -> Vec<EnvironmentFile<'a>> {
     let mut files = Vec::new();
+    let mut left = LARGEST;
     for setting in unit.list("EnvironmentFile") {
         let Ok(pattern) = expand(unit, setting.line.value.trim_start_matches('-')) else {
             // Judged as a setting that cannot be followed.
@@ -147,14 +153,16 @@ pub(super) fn files<'a>(unit: &'a Unit, root: &Root) -> Vec<EnvironmentFile<'a>>
         };
         let (paths, are_all) = matching(root, Path::new(&pattern));
         for path in paths {
-            match read(root, &path) {
+            match read_within(root, &path, &mut left) {
                 Ok(assignments) => add(path, assignments, None),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => add(path, Vec::new(), Some(error)),
             }
         }
         if !are_all {
-            let error = io::Error::other(format!("it matches more than {MOST} paths"));
+            let error = io::Error::other(format!(
+                "it matches more than {MOST} paths, or is no pattern"
+            ));
             add(pattern.into(), Vec::new(), Some(error));
         }
     }
@@ -162,7 +170,7 @@ pub(super) fn files<'a>(unit: &'a Unit, root: &Root) -> Vec<EnvironmentFile<'a>>
 }
 
 /// The paths that `pattern` matches, as in glob(7), sorted; a plain path is itself.
-/// `false` where there are more.
+/// `false` where there may be others.
 fn matching(root: &Root, pattern: &Path) -> (Vec<PathBuf>, bool) {
     let mut are_all = true;
     let mut found = vec![PathBuf::new()];
@@ -174,12 +182,12 @@ fn matching(root: &Root, pattern: &Path) -> (Vec<PathBuf>, bool) {
             }
             continue;
         }
-        // A comma would begin another pattern.
-        let pattern = text.replace(',', "?");
+        // A comma would begin another pattern; glob(7) has two ways to exclude.
+        let pattern = text.replace(',', "?").replace("[^", "[!");
         let mut values = Values::default();
         values.set_first(Variable::Program, pattern.as_bytes());
         let Ok(Some(globs)) = Globs::of(&values) else {
-            return (Vec::new(), true);
+            return (Vec::new(), false);
         };
         let mut next = Vec::new();
         for directory in &found {
@@ -343,6 +351,6 @@ mod tests {
         }
         let (count, error) = found("EnvironmentFile=/*.env");
         assert_eq!(count, MOST + 1);
-        assert_eq!(error, "it matches more than 1000 paths");
+        assert_eq!(error, "it matches more than 1000 paths, or is no pattern");
     }
 }

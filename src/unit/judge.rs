@@ -45,8 +45,9 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
     keep_variables(unit, root, shim, &files, &mut findings);
     note_sockets(unit, root, &mut findings);
     let mut judgements = Vec::new();
+    let users = [false, true].map(|is_privileged| User::of(unit, root, is_privileged));
     for one in commands {
-        let user = User::of(unit, root, one.is_privileged);
+        let user = &users[usize::from(one.is_privileged)];
         let inner = match &own {
             UnitRoot::None => Ok(root),
             UnitRoot::Directory(_, inner) => Ok(inner),
@@ -67,7 +68,7 @@ pub fn judge(unit: &Unit, root: &Root, shim: &Path, shims: Shims<'_>) -> Result<
             Err(_) if findings.iter().any(|one| one.code == "unit-root") => Vec::new(),
             Err(finding) => vec![finding],
         };
-        for finding in more.into_iter().chain(way.judge(&user)) {
+        for finding in more.into_iter().chain(way.judge(user)) {
             if !findings.contains(&finding) {
                 findings.push(finding);
             }

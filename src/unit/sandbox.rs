@@ -208,7 +208,7 @@ impl<'a> Sandbox<'a> {
             let Some(below) = self.below(&destination) else {
                 continue;
             };
-            let path = source.join(below);
+            let path = under(&source, &below);
             let is_shim = path == self.shim || self.root.canonical(&path).is_ok();
             covers.push(Cover {
                 depth: destination.components().count(),
@@ -306,12 +306,7 @@ impl<'a> Sandbox<'a> {
         }
         if let Ok(real) = self.root.canonical(source) {
             // What is mounted is where its links lead.
-            let path = path.strip_prefix(source).unwrap_or(path);
-            let path = if path == Path::new("") {
-                real.clone()
-            } else {
-                real.join(path)
-            };
+            let path = under(&real, path.strip_prefix(source).unwrap_or(path));
             self.way.add(self.root, Path::new("/"), &real, &path);
         }
     }
@@ -408,6 +403,16 @@ impl<'a> Sandbox<'a> {
 /// What to do about a template's specifiers.
 pub(super) const NAME_INSTANCE: &str =
     "name an instance where the unit is a template: NAME@INSTANCE";
+
+/// What lies `below` a source that is mounted: the source itself, where that is the
+/// file.
+fn under(source: &Path, below: &Path) -> PathBuf {
+    if below == Path::new("") {
+        source.to_owned()
+    } else {
+        source.join(below)
+    }
+}
 
 #[cfg(test)]
 mod tests {

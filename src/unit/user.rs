@@ -45,9 +45,12 @@ impl User {
         let own = Credentials::of_this_process();
         let is_dynamic = unit.is_yes("DynamicUser");
         let no_new_privileges = unit.is_yes("NoNewPrivileges") || is_dynamic;
-        let may_read = may_read(unit);
+        // A user's manager has no rights to give.
+        let is_privileged = is_privileged && !unit.is_user;
+        let may_read = !unit.is_user && held(unit, "AmbientCapabilities", false).contains(&true);
+        let bounds = held(unit, "CapabilityBoundingSet", true).contains(&true);
         let with = |user, group, groups| Self {
-            reads_all: user == 0 || may_read,
+            reads_all: (user == 0 || may_read) && (bounds || is_privileged),
             credentials: Credentials {
                 user,
                 group,
@@ -96,10 +99,11 @@ impl User {
     }
 }
 
-/// Whether `AmbientCapabilities=` has one of [`READING`].
-fn may_read(unit: &Unit) -> bool {
+/// Which of [`READING`] the setting `key` has; all or none where it is not given,
+/// `by_default`.
+fn held(unit: &Unit, key: &str, by_default: bool) -> [bool; 2] {
     let mut held: Option<[bool; 2]> = None;
-    for setting in unit.list("AmbientCapabilities") {
+    for setting in unit.list(key) {
         let value = setting.line.value.as_str();
         let (is_inverted, list) = match value.strip_prefix('~') {
             Some(list) => (true, list),
@@ -120,7 +124,7 @@ fn may_read(unit: &Unit) -> bool {
             }
         }));
     }
-    held.is_some_and(|held| held.contains(&true))
+    held.unwrap_or([by_default; 2])
 }
 
 fn read(root: &Root, path: &str) -> String {

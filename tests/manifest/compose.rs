@@ -73,7 +73,7 @@ fn each_option_gives_what_is_written_beside_it() {
 const SCALE: &[&str] = &["--scale-ready"];
 
 /// What is refused of the service `web`: more of it, options, and what is said.
-const REFUSED: [(&str, &[&str], &str); 30] = [
+const REFUSED: [(&str, &[&str], &str); 31] = [
     (
         "    volumes:\n    - a:/b\n    - ./x:/.reuseport:ro\n",
         &[],
@@ -118,6 +118,11 @@ const REFUSED: [(&str, &[&str], &str); 30] = [
         "    environment: {LD_PRELOAD: &lib /a.so}\n",
         &[],
         ".services.web.environment.LD_PRELOAD: this cannot be edited as it is written",
+    ),
+    (
+        "    environment: {LD_PRELOAD: !reset null}\n",
+        &[],
+        ".services.web.environment.LD_PRELOAD: Compose leaves out LD_PRELOAD here",
     ),
     (
         "    environment: !reset null\n",

@@ -151,6 +151,11 @@ fn what_cannot_be_written_is_named() {
             ),
         ],
     );
+    // Without a ConfigMap, too, where copies are written.
+    refused(
+        &["--delivery", "host=/opt/reuseport", "--shards", "2"],
+        &[(half, "what is written anew, as the copies of a container are")],
+    );
 }
 
 /// Holds that each input is refused, with what is said of it.

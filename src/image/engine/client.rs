@@ -149,6 +149,11 @@ impl Client {
         Ok(())
     }
 
+    /// Makes `call`, which must be answered soon.
+    pub(super) fn done_soon(&self, call: &Call) -> Result<(), EngineError> {
+        self.run(call, Content::None, Some(GREETING)).map(drop)
+    }
+
     /// The headers of the answer to `call`.
     pub(super) fn head(&self, call: &Call) -> Result<HeaderMap, EngineError> {
         let response = self.send(call, Content::None)?;

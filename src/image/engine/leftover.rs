@@ -18,7 +18,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use ureq::http::Method;
 
-use super::client::{Call, Client, Content};
+use super::client::{Call, Client};
 use super::error::EngineError;
 use crate::image::digest::Digest;
 
@@ -145,7 +145,7 @@ fn remove(client: &Client, path: &str) -> Result<bool, EngineError> {
     } else {
         call.with("noprune", "1")
     };
-    match client.done(&call, Content::None) {
+    match client.done_soon(&call) {
         Err(error) if error.is_not_found() => Ok(false),
         result => result.map(|()| true),
     }

@@ -11,6 +11,7 @@ use super::super::error::Fault;
 use super::super::inject::add_items;
 use super::super::names::{ENTRY, ENTRY_LAST, KEPT, VARIABLE};
 use super::super::path::Path;
+use super::tags::{self, Tag};
 use super::{Refusal, Service, entries, wrong};
 use crate::finding::{Finding, Severity};
 use crate::preload::LD_PRELOAD;
@@ -122,6 +123,10 @@ pub(super) fn changes(
             new.push((LD_PRELOAD, joined(service, inherited, &mut findings)));
         }
         Some(one) => {
+            if tags::at(document, &one.at) == Some(Tag::Reset) {
+                let key = LD_PRELOAD.to_owned();
+                return Err((one.at.clone(), Fault::Reset { key }));
+            }
             findings.push(Finding::new(
                 Severity::Note,
                 "preload-already-set",

@@ -282,6 +282,40 @@ fn a_link_to_the_shim_opens_nothing() {
 }
 
 #[test]
+fn root_without_its_capabilities_reads_no_more_than_others() {
+    let closed = |lines: &str| {
+        let directory = system("a.service", lines);
+        let way = directory.path().join("opt/reuseport");
+        fs::set_permissions(&way, fs::Permissions::from_mode(0o700)).expect("ours");
+        let verdict = verdict(directory.path(), "a");
+        let mut codes = verdict.findings.iter().map(|one| one.code);
+        codes.any(|code| code == "shim-unreadable")
+    };
+    // The directory is this test's own user's, who may be root.
+    let start = "ExecStart=/bin/true\nUser=nobody\n";
+    assert!(closed(start));
+    assert!(!closed(&format!(
+        "{start}AmbientCapabilities=CAP_DAC_OVERRIDE\n"
+    )));
+    assert!(closed(&format!(
+        "{start}AmbientCapabilities=CAP_DAC_OVERRIDE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n"
+    )));
+}
+
+#[test]
+fn a_shim_that_is_mounted_as_a_file_is_seen() {
+    let lines = "ExecStart=/bin/true\nTemporaryFileSystem=/opt\n\
+                 BindReadOnlyPaths=/srv/lib.so:/opt/reuseport/libreuseport.so\n";
+    let directory = system("a.service", lines);
+    let shim = directory.path().join("opt/reuseport/libreuseport.so");
+    fs::create_dir_all(directory.path().join("srv")).expect("a directory");
+    fs::copy(shim, directory.path().join("srv/lib.so")).expect("a copy");
+    let verdict = verdict(directory.path(), "a");
+    let codes: Vec<_> = verdict.findings.iter().map(|one| one.code).collect();
+    assert!(!codes.contains(&"shim-hidden"), "{codes:?}");
+}
+
+#[test]
 fn groups_open_the_shim_to_their_members() {
     use std::os::unix::fs::MetadataExt;
     let directory = system("a.service", "ExecStart=/bin/a\nUser=web");
