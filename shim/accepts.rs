@@ -20,10 +20,19 @@ static CLAIMED: AtomicU8 = AtomicU8::new(0);
 /// Gives this process its page, and the descriptor of that, which is the caller's to
 /// close. `None` where it has one, of its own or of the process that forked it.
 pub fn page() -> Option<usize> {
+    const RLIMIT_FSIZE: usize = 1;
     const MFD_CLOEXEC: usize = 1;
     const PROT_READ_WRITE: usize = 3;
     const MAP_SHARED: usize = 1;
     if arch::swap(&CLAIMED, 1) != 0 {
+        return None;
+    }
+    // Where files may not be so long, making one so kills: see setrlimit(2).
+    let mut limit = [0_u64; 2];
+    let place = limit.as_mut_ptr().expose_provenance();
+    // SAFETY: prlimit(2) writes both numbers.
+    let asked = unsafe { arch::syscall5(number::PRLIMIT64, [0, RLIMIT_FSIZE, 0, place, 0]) };
+    if asked.is_err() || limit[0] < BYTES as u64 {
         return None;
     }
     let name = c"reuseport".as_ptr().expose_provenance();

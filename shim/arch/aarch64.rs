@@ -30,6 +30,8 @@ pub mod number {
     #[cfg(any(accepts, test))]
     pub const ACCEPT4: usize = 242;
     #[cfg(any(accepts, test))]
+    pub const PRLIMIT64: usize = 261;
+    #[cfg(any(accepts, test))]
     pub const MEMFD_CREATE: usize = 279;
 }
 

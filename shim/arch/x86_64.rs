@@ -30,6 +30,8 @@ pub mod number {
     #[cfg(any(accepts, test))]
     pub const ACCEPT4: usize = 288;
     #[cfg(any(accepts, test))]
+    pub const PRLIMIT64: usize = 302;
+    #[cfg(any(accepts, test))]
     pub const MEMFD_CREATE: usize = 319;
 }
 

@@ -22,6 +22,12 @@ pub(super) struct Counter {
 
 impl Pages {
     pub(super) fn add(&mut self, pid: u32, page: OwnedFd) {
+        // A number is another process's after a while; and who listens no longer needs
+        // none.
+        self.0.retain(|(owner, _)| *owner != pid);
+        if self.0.len() >= MOST {
+            self.0.retain(|(_, page)| Arc::strong_count(page) > 1);
+        }
         if self.0.len() < MOST {
             self.0.push((pid, Arc::new(page.into())));
         }

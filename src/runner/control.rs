@@ -73,7 +73,8 @@ fn remove_stale(directory: &Path) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
         let is_socket = path.extension().is_some_and(|end| end == "sock");
-        if is_socket && UnixStream::connect(&path).is_err() {
+        let refuses = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if is_socket && UnixStream::connect(&path).is_err_and(refuses) {
             let _ = fs::remove_file(path);
         }
     }

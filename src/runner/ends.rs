@@ -89,8 +89,16 @@ impl Supervisor<'_> {
             }
             Word::Gone(end) => self.gone(generation, end),
             Word::Lost => {
-                copy.failure = Some("has ended: its keeper was killed".into());
-                kill_strays(&self.keepers());
+                let lost = copy.keeper;
+                // It may have been us, for a reason that is known.
+                if !matches!(copy.phase, Phase::Stopping(_) | Phase::Killed(_)) {
+                    let why = || "has ended: its keeper was killed".into();
+                    copy.failure.get_or_insert_with(why);
+                }
+                // What it had comes to us once it has gone itself, which may be later.
+                let mut others = self.keepers();
+                others.retain(|keeper| *keeper != lost);
+                kill_strays(&others);
                 self.gone(generation, End::of_status(137));
             }
         }

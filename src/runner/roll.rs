@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::control::Wanted;
-use super::copy::Copy;
+use super::copy::{Copy, Phase};
 use super::event::copies;
 use super::supervisor::Supervisor;
 
@@ -98,6 +98,7 @@ impl Supervisor<'_> {
             }
             Some(new) => match self.copy(new) {
                 None => {
+                    self.keep_old(step);
                     let failure = self.roll.as_ref().and_then(|roll| roll.failure.clone());
                     let failure = failure.unwrap_or_else(|| "has ended".into());
                     self.end_roll(Some(self.why_off(step, &failure)));
@@ -121,6 +122,18 @@ impl Supervisor<'_> {
                     true
                 }
             },
+        }
+    }
+
+    /// Lets the old copy serve on that drained for a new one, which has ended.
+    fn keep_old(&mut self, step: Step) {
+        if let Some(old) = step.old
+            && let Some(copy) = self.copy_mut(old)
+            && matches!(copy.phase, Phase::Leaving(_))
+        {
+            copy.phase = Phase::Serving;
+            self.put_into(step.slot, Some(old));
+            self.steer();
         }
     }
 

@@ -35,6 +35,21 @@ impl Supervisor<'_> {
             return Err(what.to_owned());
         }
         let before = self.plan.copies;
+        // Those that go may be all that serve.
+        let stays = |slot: &&Slot| slot.number < count.min(before);
+        let mut waits = self
+            .slots
+            .iter()
+            .filter(stays)
+            .filter(|slot| !self.serves(slot));
+        if count < before
+            && let Some(slot) = waits.next()
+        {
+            return Err(format!(
+                "slot {}, which is to stay, does not serve",
+                slot.number
+            ));
+        }
         let text = format!("from {before} to {}", copies(count));
         self.say("scale", None, text);
         self.scaling = Some(Scaling {
@@ -101,17 +116,13 @@ impl Supervisor<'_> {
         let Some(scaling) = &self.scaling else {
             return;
         };
-        let serves = |slot: &&Slot| {
-            let copy = slot.copy.and_then(|copy| self.copy(copy));
-            copy.is_some_and(Copy::is_serving)
-        };
         let count = self.plan.copies;
         let mut added = self.slots.iter().filter(|one| one.number >= scaling.before);
-        if self.slots.len() != count || !added.all(|slot| serves(&slot)) {
+        if self.slots.len() != count || !added.all(|slot| self.serves(slot)) {
             return;
         }
         // Others may have ended, and are started again.
-        let number = self.slots.iter().filter(serves).count();
+        let number = self.slots.iter().filter(|slot| self.serves(slot)).count();
         let state = if number == count {
             serving(count)
         } else {
@@ -119,6 +130,11 @@ impl Supervisor<'_> {
         };
         let failure = self.scaling.take().and_then(|one| one.failure);
         self.end_scaling(failure, &state);
+    }
+
+    fn serves(&self, slot: &Slot) -> bool {
+        let copy = slot.copy.and_then(|copy| self.copy(copy));
+        copy.is_some_and(Copy::is_serving)
     }
 
     fn end_scaling(&mut self, failure: Option<String>, state: &str) {

@@ -115,6 +115,10 @@ impl Supervisor<'_> {
             .map(|slot| slot.number)
             .collect();
         for number in due {
+            // One that could not be started may have taken others with it.
+            if self.slot_mut(number).is_none_or(|slot| slot.is_closing) {
+                continue;
+            }
             let outcome = self.start_copy(number);
             self.put_into(number, outcome.as_ref().ok().copied());
             if let Err(why) = outcome {

@@ -28,6 +28,9 @@ use crate::process::{self, Protocol};
 /// How long the last copy may have connections when the runner ends.
 const LAST: Duration = Duration::from_secs(1);
 
+/// How many sockets of a copy are taken before others are looked after.
+const AT_ONCE: usize = 64;
+
 /// The end of a runner.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -245,9 +248,14 @@ impl Supervisor<'_> {
         // Sockets first: a copy that has ended may have handed some.
         let all: Vec<u64> = self.copies.iter().map(|copy| copy.generation).collect();
         for generation in all {
-            while let Some(copy) = self.copy_mut(generation)
-                && let Some(handed) = copy.door.take(copy.keeper)
-            {
+            // The rest at the next turn: a resolver may bring them without end.
+            for _ in 0..AT_ONCE {
+                let Some(copy) = self.copy_mut(generation) else {
+                    break;
+                };
+                let Some(handed) = copy.door.take(copy.keeper) else {
+                    break;
+                };
                 self.take_handed(generation, handed);
             }
             let Some(copy) = self.copy_mut(generation) else {

@@ -154,7 +154,10 @@ fn what_cannot_be_written_is_named() {
     // Without a ConfigMap, too, where copies are written.
     refused(
         &["--delivery", "host=/opt/reuseport", "--shards", "2"],
-        &[(half, "what is written anew, as the copies of a container are")],
+        &[(
+            half,
+            "what is written anew, as the copies of a container are",
+        )],
     );
 }
 

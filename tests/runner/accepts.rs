@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::status::look_in;
 use crate::supervised::{Runner, free_port, local, wait_for};
@@ -9,7 +10,7 @@ use crate::support::{command, compile, output};
 
 /// How many connections each member of the only group has accepted.
 fn accepted(runner: &Runner) -> Vec<Option<u64>> {
-    let groups = look_in(runner, &[]);
+    let groups = look_in(runner, &[&runner.name]);
     let members = groups[0]["members"].as_array().expect("members").iter();
     members.map(|one| one["accepted"].as_u64()).collect()
 }
@@ -20,11 +21,13 @@ fn each_connection_is_counted_once_and_waiting_threads_can_be_cancelled() {
     let port = free_port();
     let text = port.to_string();
     let runner = Runner::start(&["-n", "2"], &[program.to_str().expect("UTF-8"), &text]);
-    runner.await_line("cleaned");
-    runner.await_line("cancelled");
+    runner.await_count("cleaned", 2);
+    runner.await_count("was cancelled", 2);
     assert_eq!(accepted(&runner), [Some(0), Some(0)]);
     for _ in 0..40 {
         let mut stream = TcpStream::connect(local(port)).expect("they listen");
+        let patience = Some(Duration::from_secs(30));
+        stream.set_read_timeout(patience).expect("a time");
         stream.write_all(b"?").expect("written");
         let mut answer = [0];
         stream.read_exact(&mut answer).expect("an answer");
@@ -41,11 +44,21 @@ fn each_connection_is_counted_once_and_waiting_threads_can_be_cancelled() {
 }
 
 #[test]
+fn where_files_may_not_grow_nothing_is_counted_and_nothing_killed() {
+    let program = compile("gcc", "runner/cancel.c", &["-pthread", "-fexceptions"]);
+    let text = free_port().to_string();
+    let script = format!("ulimit -f 0; exec {} {text}", program.display());
+    let runner = Runner::start(&["-n", "1"], &["sh", "-c", &script]);
+    assert_eq!(accepted(&runner), [None]);
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
 fn the_shim_of_copies_has_two_hooks_more_and_unwind_tables() {
     let program = compile("gcc", "runner/cancel.c", &["-pthread", "-fexceptions"]);
     let text = free_port().to_string();
     let runner = Runner::start(&["-n", "1"], &[program.to_str().expect("UTF-8"), &text]);
-    let groups = look_in(&runner, &[]);
+    let groups = look_in(&runner, &[&runner.name]);
     let pid = &groups[0]["members"][0]["pids"][0];
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
     let paths = maps

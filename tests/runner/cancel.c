@@ -36,7 +36,7 @@ int main(int count, char **arguments) {
     void *result = NULL;
     pthread_cancel(thread);
     pthread_join(thread, &result);
-    fputs(result == PTHREAD_CANCELED ? "cancelled\n" : "not cancelled\n", stderr);
+    fputs(result == PTHREAD_CANCELED ? "was cancelled\n" : "has returned\n", stderr);
     if (fork())
         pause();
     for (unsigned turn = 0;; turn++) {

@@ -1,6 +1,8 @@
 //! Copies that fail, and ends of all kinds.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -119,6 +121,42 @@ fn a_new_copy_that_fails_leaves_the_old_one_at_work() {
     wait_for("a restart that is done", || {
         (runner.tell(&["restart"]).status == Some(0)).then_some(())
     });
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn a_new_copy_that_dies_while_the_old_one_drains_gives_it_back() {
+    let port = free_port();
+    let runner = Runner::start(&["-n", "1"], &threaded(port));
+    let before = runner.servers();
+    // Held, so that the old copy is not done.
+    let mut held = TcpStream::connect(local(port)).expect("it serves");
+    held.write_all(b"GET").expect("written");
+    std::thread::scope(|scope| {
+        let restart = scope.spawn(|| runner.tell(&["restart"]));
+        runner.await_count("slot 0: ready after", 2);
+        wait_for("the old one drains", || {
+            let state = runner.state();
+            let mut copies = state["copies"].as_array()?.iter();
+            copies.any(|copy| copy["state"] == "draining").then_some(())
+        });
+        let new = runner
+            .servers()
+            .into_iter()
+            .find(|pid| !before.contains(pid));
+        signal(new.expect("the new one"), Signal::KILL);
+        let outcome = restart.join().expect("a client");
+        assert_eq!(outcome.status, Some(1), "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("the old copy serves on"),
+            "{outcome:?}"
+        );
+    });
+    drop(held);
+    let load = Load::start(4, local(port), Talk::Http);
+    runner.restart();
+    let tally = load.end();
+    assert_eq!(tally.failed(), 0, "{tally:?}");
     assert_eq!(runner.stop(), Some(0));
 }
 

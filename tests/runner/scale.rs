@@ -48,7 +48,10 @@ fn one_change_at_a_time_and_others_are_told() {
             assert!(outcome.stderr.contains(words), "{outcome:?}");
         }
         // Its own end is not the new one's failure.
-        let pids = runner.servers();
+        let pids = wait_for("the new one is started", || {
+            let pids = runner.servers();
+            (pids.len() == 2).then_some(pids)
+        });
         let (old, new) = (pids[0], pids[1]);
         // It may not have found the trouble yet.
         signal(new, Signal::STOP);
