@@ -17,9 +17,19 @@ const BYTES: usize = COUNTERS * size_of::<u64>();
 static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(null_mut());
 static CLAIMED: AtomicU8 = AtomicU8::new(0);
 
-/// Gives this process its page, and the descriptor of that, which is the caller's to
-/// close. `None` where it has one, of its own or of the process that forked it.
-pub fn page() -> Option<usize> {
+/// Begins to count anew what comes from the listener `fd`. Gives the descriptor of the
+/// page where that is new, which is the caller's to close.
+pub fn begin(fd: c_int) -> Option<usize> {
+    let page = page();
+    if let Some(counter) = counter(fd) {
+        counter.store(0, Ordering::Relaxed);
+    }
+    page
+}
+
+/// Gives this process its page, and the descriptor of that. `None` where it has one, of
+/// its own or of the process that forked it.
+fn page() -> Option<usize> {
     const RLIMIT_FSIZE: usize = 1;
     const MFD_CLOEXEC: usize = 1;
     const PROT_READ_WRITE: usize = 3;
@@ -51,13 +61,6 @@ pub fn page() -> Option<usize> {
             }
         }
         Some(fd)
-    }
-}
-
-/// Begins to count anew what comes from the listener `fd`.
-pub fn begin(fd: c_int) {
-    if let Some(counter) = counter(fd) {
-        counter.store(0, Ordering::Relaxed);
     }
 }
 

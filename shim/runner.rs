@@ -89,11 +89,7 @@ impl Runner {
         unsafe {
             if let Ok(socket) = arch::syscall3(number::SOCKET, [AF_UNIX.into(), KIND, 0]) {
                 #[cfg(any(accepts, test))]
-                let page = {
-                    let page = crate::accepts::page();
-                    crate::accepts::begin(fd);
-                    page
-                };
+                let page = crate::accepts::begin(fd);
                 #[cfg(not(any(accepts, test)))]
                 let page = None;
                 let _ = self.send(socket, fd, page);

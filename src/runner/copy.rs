@@ -32,6 +32,13 @@ pub(super) struct Held {
     pub(super) accepts: Option<Counter>,
 }
 
+impl Held {
+    /// How many connections it gave, where that is counted.
+    pub(super) fn accepted(&self) -> Option<u64> {
+        self.accepts.as_ref()?.read()
+    }
+}
+
 /// What a copy is about.
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -210,8 +217,7 @@ impl Copy {
 
     /// How many connections its socket `inode` gave, where that is counted.
     pub(super) fn accepted(&self, inode: u64) -> Option<u64> {
-        let held = self.held.iter().find(|one| one.inode == inode);
-        held?.accepts.as_ref()?.read()
+        self.held.iter().find(|one| one.inode == inode)?.accepted()
     }
 
     /// The addresses of all its sockets.

@@ -90,7 +90,7 @@ impl Supervisor<'_> {
                 let labels = labels(copy, Some(held.key.address));
                 queue.get_or_create(&labels).set(one.queue.into());
                 limit.get_or_create(&labels).set(one.limit.into());
-                if let Some(count) = copy.accepted(held.inode) {
+                if let Some(count) = held.accepted() {
                     accepts.get_or_create(&labels).inc_by(count);
                 }
                 if let Some(count) = one.drops {
