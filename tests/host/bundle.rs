@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Outcome, command, compile, is_root, output, reuseport, run, skip};
-use crate::{await_listeners, free_port, root_with, shim_in};
+use crate::support::{Outcome, command, compile, free_port, is_root, output, reuseport, run, skip};
+use crate::{await_listeners, root_with, shim_in};
 
 /// A bundle that umoci has made of an image with redis-server.
 pub fn unpacked(directory: &Path, port: u16) -> PathBuf {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{command, is_root, output, reuseport, run, skip};
-use crate::{await_listeners, free_port, root_with};
+use crate::support::{command, free_port, is_root, output, reuseport, run, skip};
+use crate::{await_listeners, root_with};
 
 /// Podman with a storage of its own.
 struct Podman(TempDir);

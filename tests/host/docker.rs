@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::{command, is_root, output, reuseport, run, skip};
-use crate::{await_listeners, free_port, root_with};
+use crate::support::{command, free_port, is_root, output, reuseport, run, skip};
+use crate::{await_listeners, root_with};
 
 /// Runs the daemon until its standard input ends, which is when the process that
 /// holds the other end does, ends its containers and it, and unmounts what it left.

@@ -9,9 +9,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::await_listeners;
 use crate::bundle::{Containers, edit, unpacked};
-use crate::support::{command, is_root, reuseport, skip};
-use crate::{await_listeners, free_port};
+use crate::support::{command, free_port, is_root, reuseport, skip};
 
 /// What `reuseport inject -f -` makes of `manifest`.
 fn injected(manifest: &str, more: &[&str]) -> String {

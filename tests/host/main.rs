@@ -12,7 +12,7 @@ mod unit;
 mod writers;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -41,12 +41,6 @@ fn root_with(directory: &Path, program: &str) {
     for name in ["proc", "sys", "dev", "tmp"] {
         fs::create_dir_all(directory.join(name)).expect("made");
     }
-}
-
-/// A port that nobody uses.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 /// How many sockets listen on `port`, IPv4.

@@ -4,10 +4,8 @@ use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use crate::support::{Outcome, command, is_root, reuseport, run, skip};
+use crate::support::{Outcome, command, is_root, reuseport, run, skip, wait_for};
 use crate::{User, fixture, reached, tried, tried_by};
 
 /// The processes whose command line holds `word`.
@@ -17,14 +15,6 @@ fn processes_with(word: &str) -> usize {
     lines
         .filter(|line| String::from_utf8_lossy(line).contains(word))
         .count()
-}
-
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < limit, "{what}");
-        sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -181,10 +171,14 @@ fn nothing_is_left_when_it_is_killed() {
             .spawn()
             .expect("it starts");
         // The caller and the copy.
-        wait_for("the copy runs", || processes_with(&word) >= 2);
+        wait_for("the copy runs", || {
+            (processes_with(&word) >= 2).then_some(())
+        });
         child.kill().expect("it is killed");
         child.wait().expect("it ends");
-        wait_for("all have ended", || processes_with(&word) == 0);
+        wait_for("all have ended", || {
+            (processes_with(&word) == 0).then_some(())
+        });
     }
     let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
     assert!(!mounts.contains(".reuseport"));

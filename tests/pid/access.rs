@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::server::{Place, Server, fixture, free_port, look, look_by};
-use crate::support::{command, is_root, run, skip};
+use crate::server::{Place, Server, fixture, look, look_by};
+use crate::support::{command, free_port, is_root, run, skip};
 
 const NOBODY: &str = "65534";
 

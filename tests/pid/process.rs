@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::server::{Place, Server, fixture, free_port, look, read};
-use crate::support::{command, compile, reuseport, run};
+use crate::server::{Place, Server, fixture, look, read};
+use crate::support::{command, compile, free_port, reuseport, run, wait_for};
 
 #[test]
 fn ids_of_nothing_are_named() {
@@ -77,10 +77,13 @@ fn a_thread_stands_for_its_process() {
         &port.to_string(),
     ]);
     let server = Server::on_port(redis, port);
-    let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("threads");
     let id = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
-    let mut ids = threads.filter_map(|entry| id(entry.expect("an entry")));
-    let thread = ids.find(|id| *id != server.pid()).expect("a thread");
+    // It makes them after it listens.
+    let thread = wait_for("it has a second thread", || {
+        let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("threads");
+        let mut ids = threads.filter_map(|entry| id(entry.expect("an entry")));
+        ids.find(|id| *id != server.pid())
+    });
     let answer = look(thread);
     assert_eq!(answer.verdict(), ("works", Some(0)), "{answer:#?}");
     assert_eq!(answer.process("pid"), server.pid());

@@ -1,11 +1,9 @@
 //! Servers to look at, and the look.
 
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,22 +11,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{Outcome, command, compile, reuseport, run, shim};
-
-/// A port that nobody uses, below those that the kernel chooses from.
-pub fn free_port() -> u16 {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Tests of several worktrees may run at once.
-    let start = u16::try_from(std::process::id() * 31 % u32::from(COUNT)).expect("below COUNT");
-    loop {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + (start + next) % COUNT;
-        if TcpListener::bind(("::", port)).is_ok() && UdpSocket::bind(("::", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// A directory that every user can enter, with a shim of its own.
 pub struct Place(TempDir);

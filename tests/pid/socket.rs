@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::server::{Answer, Place, Server, fixture, free_port, look, look_by, read};
-use crate::support::{command, compile, output, reuseport, run};
+use crate::server::{Answer, Place, Server, fixture, look, look_by, read};
+use crate::support::{command, compile, free_port, output, reuseport, run};
 
 fn python(mut command: Command, port: u16, address: &str) -> Server {
     let server = command.args(["-m", "http.server", "--bind", address, &port.to_string()]);

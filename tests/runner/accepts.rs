@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::status::look_in;
-use crate::supervised::{Runner, free_port, local, wait_for};
-use crate::support::{command, compile, output};
+use crate::supervised::{Runner, local};
+use crate::support::{command, compile, free_port, output, wait_for};
 
 /// How many connections each member of the only group has accepted.
 fn accepted(runner: &Runner) -> Vec<Option<u64>> {

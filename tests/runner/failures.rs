@@ -9,9 +9,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::load::{Load, Talk, ask};
-use crate::supervised::{
-    Runner, Trouble, answering, free_port, left, local, signal, threaded, troubled, wait_for,
-};
+use crate::supervised::{Runner, Trouble, answering, left, local, signal, threaded, troubled};
+use crate::support::{free_port, wait_for};
 
 fn kill(pid: u32) {
     assert!(signal(pid, Signal::KILL), "{pid} runs");

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 use crate::load::{Talk, ask};
 use crate::rolling::{is_apart, is_apart_with};
-use crate::supervised::{Runner, free_port, local, signal, threaded, wait_for};
+use crate::supervised::{Runner, local, signal, threaded};
+use crate::support::{free_port, wait_for};
 
 /// Stops the first of `copies` copies, makes `clients` requests, kills it while some
 /// of them wait in it, and gives the answers and what the runner said.

@@ -9,8 +9,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::load::{Load, Talk, Tally, ask};
-use crate::supervised::{Plain, Runner, free_port, local, threaded, wait_for};
-use crate::support::{is_root, skip};
+use crate::supervised::{Plain, Runner, local, threaded};
+use crate::support::{free_port, is_root, skip, wait_for};
 
 const CLIENTS: usize = 64;
 

@@ -3,7 +3,8 @@
 use rustix::process::Signal;
 
 use crate::load::{Load, Talk};
-use crate::supervised::{Runner, Trouble, free_port, local, signal, troubled, wait_for};
+use crate::supervised::{Runner, Trouble, local, signal, troubled};
+use crate::support::{free_port, wait_for};
 
 #[test]
 fn copies_that_fail_to_start_are_taken_back_and_the_reason_said() {

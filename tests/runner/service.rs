@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::supervised::{Runner, free_port, local, threaded, wait_for};
+use crate::supervised::{Runner, local, threaded};
 use crate::support::reuseport;
+use crate::support::{free_port, wait_for};
 
 /// A service manager's socket.
 fn manager(path: &std::path::Path) -> UnixDatagram {

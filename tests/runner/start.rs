@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::load::{Talk, ask};
-use crate::supervised::{Runner, answering, free_port, local, threaded, wait_for};
-use crate::support::{command, is_root, reuseport, run, skip};
+use crate::supervised::{Runner, answering, local, threaded};
+use crate::support::{command, free_port, is_root, reuseport, run, skip, wait_for};
 
 #[test]
 fn bad_input_is_said_before_anything_starts() {

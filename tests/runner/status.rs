@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::supervised::{Plain, Runner, free_port, local, threaded, wait_for};
-use crate::support::{Outcome, is_root, reuseport, run, skip};
+use crate::supervised::{Plain, Runner, local, threaded};
+use crate::support::{Outcome, free_port, is_root, reuseport, run, skip, wait_for};
 
 fn status(directory: &Path, words: &[&str]) -> Outcome {
     let mut command = reuseport();

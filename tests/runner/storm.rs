@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use crate::load::{Load, Talk};
 use crate::orphans::waited;
 use crate::rolling::is_apart;
-use crate::supervised::{Runner, free_port, local, signal, wait_for};
-use crate::support::compile;
+use crate::supervised::{Runner, local, signal};
+use crate::support::{compile, free_port, wait_for};
 
 const COPIES: usize = 24;
 const CLIENTS: usize = 8;

@@ -3,21 +3,17 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Outcome, reuseport, run};
-
-/// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{Outcome, reuseport, run, wait_for};
 
 /// A runner, killed when dropped.
 pub struct Runner {
@@ -25,12 +21,6 @@ pub struct Runner {
     pub directory: tempfile::TempDir,
     pub lines: Arc<Mutex<Vec<String>>>,
     pub name: String,
-}
-
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address").port()
 }
 
 pub fn local(port: u16) -> SocketAddr {
@@ -61,17 +51,6 @@ pub fn answering(before: &str) -> [String; 3] {
          c.send(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n1'); c.close()"
     );
     ["python3".into(), "-c".into(), script]
-}
-
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        if let Some(found) = look() {
-            return found;
-        }
-        sleep(Duration::from_millis(5));
-    }
-    panic!("not within {PATIENCE:?}: {what}");
 }
 
 impl Runner {
@@ -272,7 +251,7 @@ impl Trouble {
         self.directory.path().join("trouble")
     }
 
-    /// From now on, `how`: `exit`, `hang` or `elsewhere`.
+    /// From now on, `how`: `exit`, `hang` or `elsewhere`, and the slot if not in all.
     pub fn begin(&self, how: &str) {
         fs::write(self.file(), how).expect("a file");
     }

@@ -4,8 +4,12 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// A command of `program` with nothing in its environment but PATH.
 pub fn command(program: impl AsRef<Path>) -> Command {
@@ -68,6 +72,40 @@ pub fn shim() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shim");
     let printed = output(reuseport().arg("install").arg(&directory));
     PathBuf::from(printed.trim_end())
+}
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks until something is found. Panics with `what` where that takes too long.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(found) = look() {
+            return found;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    panic!("not within {PATIENCE:?}: {what}");
+}
+
+/// A port that nobody uses, below those that the kernel chooses from for whoever
+/// connects. Neither is the one after it.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const PAIRS: u16 = 6_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests of several worktrees may run at once.
+    let start = u16::try_from(std::process::id() * 31 % u32::from(PAIRS)).expect("below PAIRS");
+    let is_free =
+        |port| TcpListener::bind(("::", port)).is_ok() && UdpSocket::bind(("::", port)).is_ok();
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) % PAIRS;
+        let port = FIRST + (start + next) % PAIRS * 2;
+        if is_free(port) && is_free(port + 1) {
+            return port;
+        }
+    }
 }
 
 /// Compiles the C program or library `tests/SOURCE` with `compiler` and its
