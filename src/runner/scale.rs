@@ -99,25 +99,42 @@ impl Supervisor<'_> {
         let Some(scaling) = &mut self.scaling else {
             return false;
         };
-        if number < scaling.before {
+        let before = scaling.before;
+        if number < before {
             return false;
         }
         scaling
             .failure
             .get_or_insert_with(|| format!("slot {number}: the new copy {why}"));
-        let before = scaling.before;
         self.plan.copies = before;
-        self.close_slots(before);
+        self.slots.retain(|slot| slot.number != number);
+        self.take_back();
         true
+    }
+
+    /// Takes away the slots that were added, once no others are needed to serve.
+    fn take_back(&mut self) {
+        let count = self.plan.copies;
+        let mut staying = self.slots.iter().filter(|slot| slot.number < count);
+        if staying.all(|slot| self.serves(slot)) {
+            self.close_slots(count);
+        }
     }
 
     /// Ends the change once all that were added serve and all that were to go have gone.
     pub(super) fn go_on_scaling(&mut self) {
-        let Some(scaling) = &self.scaling else {
-            return;
+        let before = match &self.scaling {
+            None => return,
+            Some(scaling) => {
+                let (before, has_failed) = (scaling.before, scaling.failure.is_some());
+                if has_failed {
+                    self.take_back();
+                }
+                before
+            }
         };
         let count = self.plan.copies;
-        let mut added = self.slots.iter().filter(|one| one.number >= scaling.before);
+        let mut added = self.slots.iter().filter(|one| one.number >= before);
         if self.slots.len() != count || !added.all(|slot| self.serves(slot)) {
             return;
         }

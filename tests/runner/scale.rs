@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::load::{Load, Talk};
+use crate::load::{Load, Talk, ask};
 use crate::supervised::{Runner, Trouble, local, signal, troubled};
 use crate::support::{free_port, wait_for};
 
@@ -31,6 +31,37 @@ fn copies_that_fail_to_start_are_taken_back_and_the_reason_said() {
     assert_eq!(runner.tell(&["scale", "3"]).stdout, "3 copies serve\n");
     let tally = load.end();
     assert_eq!(tally.failed(), 0, "{tally:?}");
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn copies_that_are_all_that_serve_are_not_taken_back() {
+    let port = free_port();
+    let trouble = Trouble::new();
+    let runner = Runner::start(&["-n", "1"], &troubled(port, &trouble));
+    trouble.begin("hang 2");
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| runner.tell(&["scale", "3"]));
+        runner.await_count("ready after", 2);
+        let [first, _, third] = runner.servers()[..] else {
+            panic!("{:#?}", runner.said());
+        };
+        // The first does not come back, and with the third the change has failed.
+        trouble.begin("exit 0");
+        signal(first, Signal::KILL);
+        runner.await_line("slot 0: ended with status 3");
+        signal(third, Signal::KILL);
+        runner.await_line("slot 2: was ended by SIGKILL");
+        for _ in 0..20 {
+            assert_eq!(ask(local(port), Talk::Http).expect("an answer"), "1");
+        }
+        trouble.end();
+        let outcome = change.join().expect("a client");
+        assert_eq!(outcome.status, Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains("; 1 copy serves"), "{outcome:?}");
+    });
+    assert_eq!(ask(local(port), Talk::Http).expect("an answer"), "0");
+    assert_eq!(runner.state()["slots"], 1);
     assert_eq!(runner.stop(), Some(0));
 }
 

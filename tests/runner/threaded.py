@@ -1,11 +1,15 @@
-# A threaded server whose answers take 20 ms, and that dies at once on SIGTERM.
-# Arguments: the port, and what is to go wrong.
+# A threaded server whose answers take 20 ms, or PAUSE seconds, and that dies at once
+# on SIGTERM. Where BECOME is a user, it is that one once it listens.
+# Arguments: the port, and a file that says what is to go wrong, and in which slot if
+# not in all.
 import os, socketserver, sys, time
 
 port = int(sys.argv[1])
 trouble = sys.argv[2] if len(sys.argv) > 2 else ""
 if trouble and os.path.exists(trouble):
-    how = open(trouble).read().strip()
+    how, _, slot = open(trouble).read().strip().partition(" ")
+    if slot and slot != os.environ["REUSEPORT_SLOT"]:
+        how = ""
     if how == "exit":
         sys.exit(3)
     if how == "hang":
@@ -18,7 +22,7 @@ if trouble and os.path.exists(trouble):
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
         self.request.recv(4096)
-        time.sleep(0.02)
+        time.sleep(float(os.environ.get("PAUSE", "0.02")))
         body = os.environ.get("REUSEPORT_SLOT", "-").encode()
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
         self.request.sendall(head + body)
@@ -29,4 +33,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
 
 
-Server(("127.0.0.1", port), Handler).serve_forever()
+server = Server(("127.0.0.1", port), Handler)
+if "BECOME" in os.environ:
+    os.setuid(int(os.environ["BECOME"]))
+server.serve_forever()
