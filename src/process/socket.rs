@@ -92,10 +92,13 @@ impl fmt::Display for Hidden {
 pub(super) fn descriptors(process: &Directory) -> io::Result<BTreeMap<u64, u32>> {
     let mut sockets = BTreeMap::new();
     for descriptor in process.numbers("fd")? {
-        // One that was closed meanwhile is none.
-        if let Ok(target) = process.link(&format!("fd/{descriptor}"))
-            && let Some(inode) = socket_inode(&target)
-        {
+        let target = match process.link(&format!("fd/{descriptor}")) {
+            // Root without CAP_SYS_PTRACE sees the numbers alone.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // One that was closed meanwhile is none.
+            target => target.ok(),
+        };
+        if let Some(inode) = target.as_deref().and_then(socket_inode) {
             let number = sockets.entry(inode).or_insert(descriptor);
             *number = descriptor.min(*number);
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::process::{self, Protocol};
-use crate::sockets::{self, State};
+use crate::sockets::{self, Connection, State};
 
 const PROC: &str = "/proc";
 
@@ -28,10 +28,17 @@ pub(super) struct Drain {
     /// When it is waited for no longer.
     deadline: Instant,
     next: Instant,
-    /// The handshakes that were under way when new connections were steered away.
-    handshakes: Option<BTreeSet<(SocketAddr, SocketAddr)>>,
+    /// What was under way when new connections were steered away.
+    before: Option<Before>,
     quiet: u8,
     restless: u8,
+}
+
+/// Connections to the copy's ports, of any copy, by their ends.
+#[derive(Debug)]
+struct Before {
+    handshakes: BTreeSet<(SocketAddr, SocketAddr)>,
+    open: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
 /// What a look has found.
@@ -53,7 +60,7 @@ impl Drain {
             deadline: now + limit,
             // What was being chosen by the program before has been chosen then.
             next: now + PAUSE / 2,
-            handshakes: None,
+            before: None,
             quiet: 0,
             restless: 0,
         }
@@ -92,40 +99,67 @@ impl Drain {
 
     /// How many connections the copy has or may get yet.
     fn left(&mut self, pids: &[u32], ports: &[u16], inodes: &[u64]) -> io::Result<usize> {
-        let mut under_way = BTreeSet::new();
+        let mut handshakes = BTreeSet::new();
+        let mut open = Vec::new();
         for port in ports {
             let found = sockets::connections(*port, &[State::SynReceived])?;
-            under_way.extend(found.iter().map(|one| (one.local, one.remote)));
+            handshakes.extend(found.iter().map(ends));
+            open.extend(sockets::connections(
+                *port,
+                &[State::Established, State::CloseWait],
+            )?);
         }
-        let handshakes = self.handshakes.get_or_insert_with(|| under_way.clone());
-        handshakes.retain(|one| under_way.contains(one));
-        let handshakes = handshakes.len();
+        let before = self.before.get_or_insert_with(|| Before {
+            handshakes: handshakes.clone(),
+            open: open.iter().map(ends).collect(),
+        });
+        before.handshakes.retain(|one| handshakes.contains(one));
         let waiting: usize = sockets::listeners(Protocol::Tcp)?
             .iter()
             .filter(|one| inodes.contains(&one.inode))
             .map(|one| one.queue as usize)
             .sum();
         let own = sockets_of(pids);
-        let mut held = 0;
-        for port in ports {
-            const OPEN: [State; 2] = [State::Established, State::CloseWait];
-            let all = sockets::connections(*port, &OPEN)?;
-            held += all.iter().filter(|one| own.contains(&one.inode)).count();
-        }
-        Ok(handshakes + waiting + held)
+        let is_held = |one: &&Connection| {
+            own.inodes.contains(&one.inode)
+                // Whose these are is not seen; none that came since is the copy's.
+                || (!own.is_complete && before.open.contains(&ends(one)))
+        };
+        let held = open.iter().filter(is_held).count();
+        Ok(before.handshakes.len() + waiting + held)
     }
 }
 
-/// The inodes of the sockets that the processes below `keeper` have.
-pub(super) fn own_sockets(keeper: u32) -> HashSet<u64> {
+fn ends(connection: &Connection) -> (SocketAddr, SocketAddr) {
+    (connection.local, connection.remote)
+}
+
+/// The sockets that processes have.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) inodes: HashSet<u64>,
+    /// Whether all processes have shown theirs: those of another user, or that are not
+    /// dumpable, need CAP_SYS_PTRACE, see proc(5).
+    pub(super) is_complete: bool,
+}
+
+/// The sockets that the processes below `keeper` have.
+pub(super) fn own_sockets(keeper: u32) -> Own {
     sockets_of(&pids(keeper))
 }
 
-fn sockets_of(pids: &[u32]) -> HashSet<u64> {
-    let all = pids.iter();
-    all.filter_map(|pid| process::socket_descriptors(PROC.as_ref(), *pid).ok())
-        .flat_map(std::collections::BTreeMap::into_keys)
-        .collect()
+fn sockets_of(pids: &[u32]) -> Own {
+    let mut own = Own {
+        inodes: HashSet::new(),
+        is_complete: true,
+    };
+    for pid in pids {
+        match process::socket_descriptors(PROC.as_ref(), *pid) {
+            Ok(found) => own.inodes.extend(found.into_keys()),
+            Err(error) => own.is_complete &= error.kind() != io::ErrorKind::PermissionDenied,
+        }
+    }
+    own
 }
 
 /// The processes below `keeper`.

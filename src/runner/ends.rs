@@ -69,7 +69,7 @@ impl Supervisor<'_> {
                             a flag of its own that keeps it in the foreground is surer";
                 let is_served = || {
                     let own = own_sockets(copy.keeper);
-                    copy.inodes().any(|inode| own.contains(&inode))
+                    !own.is_complete || copy.inodes().any(|inode| own.inodes.contains(&inode))
                 };
                 match copy.phase {
                     Phase::Serving if !is_served() => {

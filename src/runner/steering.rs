@@ -112,7 +112,10 @@ impl Supervisor<'_> {
             return;
         }
         let own = super::drain::own_sockets(copy.keeper);
-        let is_open = |one: &Held| one.inode == newest || own.contains(&one.inode);
+        if !own.is_complete {
+            return;
+        }
+        let is_open = |one: &Held| one.inode == newest || own.inodes.contains(&one.inode);
         let (open, closed): (Vec<_>, Vec<_>) = copy.held.drain(..).partition(is_open);
         copy.held = open;
         self.close(closed);

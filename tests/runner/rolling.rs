@@ -404,3 +404,29 @@ fn datagram_sockets_that_come_and_go_are_not_expected_of_others() {
     });
     assert_eq!(runner.stop(), Some(0));
 }
+
+#[test]
+fn connections_of_processes_that_do_not_show_them_are_waited_for() {
+    if !is_root() {
+        let test = "rolling::connections_of_processes_that_do_not_show_them_are_waited_for";
+        skip(test, "a server of another user needs root");
+        return;
+    }
+    // As in a container by default.
+    let over = ["setpriv", "--bounding-set=-sys_ptrace"];
+    let port = free_port();
+    let variables = ["BECOME=65534", "PAUSE=0.4"];
+    let runner = Runner::begin_under(&over, &variables, &["-n", "2"], &threaded(port));
+    runner.await_line("2 copies serve");
+    for pid in runner.servers() {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it");
+        assert!(status.contains("Uid:\t65534"), "{status}");
+    }
+    let load = Load::start(8, local(port), Talk::Http);
+    runner.restart();
+    let tally = load.end();
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+    assert!(tally.good > 0, "{tally:?}");
+    assert_eq!(runner.count("after --drain-timeout"), 0);
+    assert_eq!(runner.stop(), Some(0));
+}
