@@ -1,7 +1,7 @@
 //! The control socket: who of the same user, or root, connects says one line of
 //! JSON, and gets one back when what it asks for is done.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -97,6 +97,10 @@ impl Control {
             return Err(Error::NoDirectory(directory.to_owned()));
         }
         let path = directory.join(format!("{name}.sock"));
+        // Until this one has its name: another one may begin just as a stale socket
+        // of that name is about to be removed.
+        let lock = File::open(directory).map_err(failed)?;
+        lock.lock().map_err(failed)?;
         if UnixStream::connect(&path).is_ok() {
             return Err(Error::NameTaken(name.to_owned()));
         }

@@ -180,7 +180,11 @@ impl Supervisor<'_> {
                 (None, status) => status,
             };
             let mut why = format!("slot {number} could not be started: {text}");
-            // Who kept it from its port is often the first copy.
+            // Who kept it from its port is often another copy.
+            let others: Vec<u64> = self.copies.iter().map(|one| one.generation).collect();
+            for other in others {
+                self.search(other);
+            }
             let mut others = self.copies.iter();
             if let Some((slot, address)) = others.find_map(|one| Some((one.slot, one.alone?))) {
                 let _ = write!(why, "; slot {slot} {}", self.alone(address));

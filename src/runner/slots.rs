@@ -302,7 +302,7 @@ impl Supervisor<'_> {
     }
 
     /// Looks for the sockets of a copy that the shim does not reach.
-    fn search(&mut self, generation: u64) {
+    pub(super) fn search(&mut self, generation: u64) {
         let Some(copy) = self.copy(generation) else {
             return;
         };

@@ -245,19 +245,13 @@ impl Supervisor<'_> {
 
     fn take_all(&mut self) {
         self.terminal.look();
-        // Sockets first: a copy that has ended may have handed some.
+        // Sockets first, of all: a copy that has ended may have handed some, or another
+        // one the socket that kept it from its port.
         let all: Vec<u64> = self.copies.iter().map(|copy| copy.generation).collect();
+        for generation in &all {
+            self.take_sockets(*generation);
+        }
         for generation in all {
-            // The rest at the next turn: a resolver may bring them without end.
-            for _ in 0..AT_ONCE {
-                let Some(copy) = self.copy_mut(generation) else {
-                    break;
-                };
-                let Some(handed) = copy.door.take(copy.keeper) else {
-                    break;
-                };
-                self.take_handed(generation, handed);
-            }
             let Some(copy) = self.copy_mut(generation) else {
                 continue;
             };
@@ -286,6 +280,20 @@ impl Supervisor<'_> {
         if let Some(mut endpoint) = self.endpoint.take() {
             endpoint.serve(|| self.metrics());
             self.endpoint = Some(endpoint);
+        }
+    }
+
+    /// Takes the sockets that a copy has handed to us.
+    fn take_sockets(&mut self, generation: u64) {
+        // The rest at the next turn: a resolver may bring them without end.
+        for _ in 0..AT_ONCE {
+            let Some(copy) = self.copy_mut(generation) else {
+                return;
+            };
+            let Some(handed) = copy.door.take(copy.keeper) else {
+                return;
+            };
+            self.take_handed(generation, handed);
         }
     }
 
