@@ -4,9 +4,9 @@ use std::io::{self, Read};
 
 use super::descriptor::{Compression, Descriptor, Family, layer_type};
 use super::digest::Digest;
-use super::packing::{pack, unpack};
+use super::packing::{Parts, pack, unpack};
 use super::tar;
-use crate::shim;
+use crate::shim::{self, Packed};
 
 /// Where the shim lies in every container. A folder of its own at the top: no
 /// parent is altered, and no link is followed.
@@ -32,20 +32,24 @@ pub struct Layer {
     pub content: Vec<u8>,
 }
 
-/// The layer with `shim`, as others of `family` and `compression` are: the folder
+/// The layer with the shim `packed`, as others of `family` and `compression` are: the folder
 /// and the file, root's, of the time `time` (seconds since 1970). The same
 /// arguments give the same bytes on any machine.
-pub fn build(shim: &[u8], family: Family, compression: Compression, time: u64) -> Layer {
+pub fn build(packed: Packed, family: Family, compression: Compression, time: u64) -> Layer {
+    let Packed { shim, deflated } = packed;
     let size = shim.len() as u64;
-    let mut archive = tar::header(DIRECTORY, tar::Kind::Directory, 0o755, 0, time).to_vec();
-    archive.extend(tar::header(FILE, tar::Kind::File, 0o755, size, time));
-    archive.extend(shim);
-    archive.extend(tar::padding(size));
-    archive.extend([0; 1024]);
-    let content = pack(&archive, compression);
+    let mut head = tar::header(DIRECTORY, tar::Kind::Directory, 0o755, 0, time).to_vec();
+    head.extend(tar::header(FILE, tar::Kind::File, 0o755, size, time));
+    let rest = [shim, tar::padding(size), &[0; 1024]].concat();
+    let parts = Parts {
+        head: &head,
+        rest: &rest,
+        deflated,
+    };
+    let content = pack(parts, compression);
     Layer {
         descriptor: Descriptor::of(&layer_type(family, compression), &content),
-        diff_id: Digest::of(&archive),
+        diff_id: Digest::of(&pack(parts, Compression::Plain)),
         content,
     }
 }
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn our_layer_is_known_again_and_no_other() {
-        let shim = shim::embedded(shim::native().expect("known")).expect("built");
+        let shim = shim::packed(shim::native().expect("known")).expect("built");
         for family in [Family::Oci, Family::Docker] {
             for compression in [Compression::Plain, Compression::Gzip, Compression::Zstd] {
                 let layer = build(shim, family, compression, 0);
@@ -126,9 +130,17 @@ mod tests {
                 );
                 assert!(layer.descriptor.digest().is_of(&layer.content));
                 assert!(is_ours(layer.content.as_slice()).expect("read"));
+                let mut archive = Vec::new();
+                let (_, mut unpacked) = unpack(layer.content.as_slice()).expect("packed");
+                unpacked.read_to_end(&mut archive).expect("whole");
+                assert!(layer.diff_id.is_of(&archive), "{compression:?}");
             }
         }
-        let other = build(b"the C library's", Family::Oci, Compression::Gzip, 0);
+        let other = Packed {
+            shim: b"the C library's",
+            deflated: b"",
+        };
+        let other = build(other, Family::Oci, Compression::Plain, 0);
         assert!(!is_ours(other.content.as_slice()).expect("read"));
         assert!(!is_ours(b"".as_slice()).expect("read"));
         let mut more = tar::header("a", tar::Kind::File, 0o644, 0, 0).to_vec();
@@ -143,7 +155,7 @@ mod tests {
         for damaged in [gzip.as_slice(), &gzip[..7], &zstd, b"no archive"] {
             assert!(!is_ours(damaged).expect("read"), "{damaged:?}");
         }
-        let shim = shim::embedded(shim::native().expect("known")).expect("built");
+        let shim = shim::packed(shim::native().expect("known")).expect("built");
         let ours = build(shim, Family::Oci, Compression::Gzip, 0).content;
         assert!(!is_ours(&ours[..ours.len() / 2]).expect("read"));
         // What is not what its digest says is no answer.

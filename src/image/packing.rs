@@ -68,22 +68,49 @@ fn first(input: &mut impl BufRead) -> io::Result<[u8; 4]> {
     Ok(start)
 }
 
-/// `content`, packed. The result is the same on any machine: the fast ways of
-/// other libraries differ with the instructions that a processor has.
-pub fn pack(content: &[u8], compression: Compression) -> Vec<u8> {
+/// What is to be packed.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// At most 65,535 bytes.
+    pub head: &'a [u8],
+    pub rest: &'a [u8],
+    /// The rest as a deflate stream (RFC 1951).
+    pub deflated: &'a [u8],
+}
+
+/// `parts`, packed one after the other. The result is the same on any machine: the
+/// fast ways of other libraries differ with the instructions that a processor has.
+///
+/// # Panics
+/// The head is longer than a stored block.
+pub fn pack(parts: Parts, compression: Compression) -> Vec<u8> {
+    let Parts {
+        head,
+        rest,
+        deflated,
+    } = parts;
     match compression {
-        Compression::Plain => content.to_vec(),
+        Compression::Plain => [head, rest].concat(),
         Compression::Gzip => {
             let mut sum = flate2::Crc::new();
-            sum.update(content);
+            sum.update(head);
+            sum.update(rest);
             // No name, no time, no system, see RFC 1952, 2.3.
             let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-            packed.extend(miniz_oxide::deflate::compress_to_vec(content, 9));
+            // The head as a stored block, which is not the last one, see RFC 1951, 3.2.4.
+            let length = u16::try_from(head.len()).expect("a head is short");
+            packed.push(0);
+            packed.extend(length.to_le_bytes());
+            packed.extend((!length).to_le_bytes());
+            packed.extend(head);
+            packed.extend(deflated);
             packed.extend(sum.sum().to_le_bytes());
             packed.extend(sum.amount().to_le_bytes());
             packed
         }
-        Compression::Zstd => compress_to_vec(content, CompressionLevel::Fastest),
+        Compression::Zstd => {
+            compress_to_vec([head, rest].concat().as_slice(), CompressionLevel::Fastest)
+        }
     }
 }
 
@@ -181,6 +208,10 @@ impl<R: BufRead> Read for Frames<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::write::{DeflateEncoder, GzEncoder};
+
     use super::*;
 
     #[test]
@@ -188,8 +219,16 @@ mod tests {
         let content: Vec<u8> = (0..40_000_u32)
             .flat_map(|n| (n / 7).to_le_bytes())
             .collect();
+        let (head, rest) = content.split_at(5000);
+        let mut deflated = DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        deflated.write_all(rest).expect("packed");
+        let parts = Parts {
+            head,
+            rest,
+            deflated: &deflated.finish().expect("packed"),
+        };
         for compression in [Compression::Plain, Compression::Gzip, Compression::Zstd] {
-            let packed = pack(&content, compression);
+            let packed = pack(parts, compression);
             // Twice over: several members or frames are one stream.
             let twice = [packed.as_slice(), &packed].concat();
             let (found, mut reader) = unpack(twice.as_slice()).expect("readable");
@@ -215,7 +254,9 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused() {
-        let zeros = pack(&vec![0; 1 << 20], Compression::Gzip);
+        let mut zeros = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        zeros.write_all(&vec![0; 1 << 20]).expect("packed");
+        let zeros = zeros.finish().expect("packed");
         let many = zeros.repeat(4);
         let (_, mut reader) = unpack(many.as_slice()).expect("gzip");
         let error = io::copy(&mut reader, &mut io::sink()).expect_err("a bomb");

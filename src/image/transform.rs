@@ -13,7 +13,7 @@ use super::error::Error;
 use super::layer::{self, Layer};
 use super::platform::Platform;
 use crate::rules::Assignments;
-use crate::shim;
+use crate::shim::{self, Packed};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -70,12 +70,12 @@ fn base_of(picture: &Picture, without: &Image, recorded: &Recorded) -> Digest {
 }
 
 /// The shim for what `picture` runs on.
-fn shim_for(picture: &Picture) -> Result<&'static [u8], Error> {
+fn shim_for(picture: &Picture) -> Result<Packed<'static>, Error> {
     let platform = picture.platform();
     let embedded = platform
         .as_ref()
         .and_then(Platform::shim_architecture)
-        .map(shim::embedded);
+        .map(shim::packed);
     match embedded {
         Some(Ok(shim)) => Ok(shim),
         Some(Err(_)) | None => Err(Error::NoShim {

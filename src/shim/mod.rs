@@ -23,6 +23,10 @@ pub const FILE_NAME: &str = "libreuseport.so";
 static EMBEDDED: [Option<&[u8]>; ARCHITECTURES.len()] =
     include!(concat!(env!("OUT_DIR"), "/shims.rs"));
 
+/// The same, packed as [`Packed`] says.
+static PACKED: [Option<&[u8]>; ARCHITECTURES.len()] =
+    include!(concat!(env!("OUT_DIR"), "/packed-shims.rs"));
+
 /// The same for those that count what is accepted.
 static COUNTING: [Option<&[u8]>; ARCHITECTURES.len()] =
     include!(concat!(env!("OUT_DIR"), "/counting-shims.rs"));
@@ -70,6 +74,26 @@ pub fn native() -> Result<&'static Architecture, NoShim> {
 /// This build of the program has none.
 pub fn embedded(architecture: &Architecture) -> Result<&'static [u8], NoShim> {
     of(&EMBEDDED, architecture)
+}
+
+/// A shim, and the same as it ends an archive.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    pub shim: &'a [u8],
+    /// What an archive holds from the data of its last file, the shim, on: zeros up to
+    /// a whole block, and two blocks of zeros. As a deflate stream (RFC 1951).
+    pub deflated: &'a [u8],
+}
+
+/// The shim for `architecture`, ready to be put into archives.
+///
+/// # Errors
+/// This build of the program has none.
+pub fn packed(architecture: &Architecture) -> Result<Packed<'static>, NoShim> {
+    Ok(Packed {
+        shim: embedded(architecture)?,
+        deflated: of(&PACKED, architecture)?,
+    })
 }
 
 /// The shim for a runner's copies, which counts what they accept.

@@ -173,7 +173,7 @@ fn docker_says_what_its_commit_has_lost() {
     fixture::load(&docker, "redis:lossy", fixture::config());
     let engine = docker.engine();
     let base = engine.image("redis:lossy").expect("the base");
-    let shim = shim::embedded(shim::native().expect("known")).expect("built");
+    let shim = shim::packed(shim::native().expect("known")).expect("built");
     let layer = layer::build(shim, Family::Docker, Compression::Plain, 0);
     let mut config = base.config().clone();
     config["MadeUp"] = json!({"a": 1});

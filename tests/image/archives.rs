@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use reuseport::image::Digest;
 use reuseport::image::descriptor::Compression;
-use reuseport::image::{Digest, packing};
 use serde_json::{Value, json};
 
-use crate::build::{Image, Layer, attempt, digest, inject, oci, validate};
+use crate::build::{Image, Layer, attempt, digest, inject, oci, pack, validate};
 use crate::support::{command, output};
 
 fn small(text: &str) -> Image {
@@ -130,7 +130,7 @@ fn an_archive_that_is_packed_as_a_whole_is_read() {
     let expected = of(&plain);
     for compression in [Compression::Gzip, Compression::Zstd] {
         let packed = directory.path().join(format!("{compression:?}"));
-        fs::write(&packed, packing::pack(&bytes, compression)).expect("written");
+        fs::write(&packed, pack(&bytes, compression)).expect("written");
         assert_eq!(of(&packed), expected, "{compression:?}");
     }
 }

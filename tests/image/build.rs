@@ -1,14 +1,28 @@
 //! Images made by hand.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use flate2::write::DeflateEncoder;
 use reuseport::image::descriptor::{Compression, Descriptor, Family, layer_type, media_type};
-use reuseport::image::packing::pack;
+use reuseport::image::packing::{self, Parts};
 use reuseport::image::{Digest, tar};
 use serde_json::{Value, json};
 
 use crate::support::{Outcome, compile, output, reuseport, run};
+
+/// `content`, packed.
+pub fn pack(content: &[u8], compression: Compression) -> Vec<u8> {
+    let mut deflated = DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    deflated.write_all(content).expect("packed");
+    let parts = Parts {
+        head: b"",
+        rest: content,
+        deflated: &deflated.finish().expect("packed"),
+    };
+    packing::pack(parts, compression)
+}
 
 /// A layer's archive.
 #[derive(Clone, Default)]

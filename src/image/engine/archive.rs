@@ -143,7 +143,7 @@ impl Engine {
         let mut source = self.source(from, image)?;
         let (picture, base) = without_shim(source.as_mut(), image)?;
         let platform = image.platform();
-        let shim = platform.shim_architecture().map(shim::embedded);
+        let shim = platform.shim_architecture().map(shim::packed);
         let Some(Ok(shim)) = shim else {
             return Err(Error::NoShim {
                 digest: image.id.clone(),

@@ -136,7 +136,7 @@ impl Engine {
     ) -> Result<Plan, Error> {
         let base = self.untouched(image)?.unwrap_or_else(|| image.clone());
         let platform = base.platform();
-        let shim = platform.shim_architecture().map(shim::embedded);
+        let shim = platform.shim_architecture().map(shim::packed);
         let Some(Ok(shim)) = shim else {
             return Err(Error::NoShim {
                 digest: base.id,
