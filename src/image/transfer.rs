@@ -80,6 +80,9 @@ impl Copy<'_> {
 
     fn image(&mut self, picture: &Picture) -> Result<(), Error> {
         let wrong = |error: Malformed| malformed(&picture.item, &error);
+        // First: it is new as a rule, and takes a registry longest.
+        let config = picture.image.config_descriptor().map_err(wrong)?;
+        self.put_new(&config, &picture.config)?;
         for layer in picture.image.layers().map_err(wrong)? {
             match &picture.new_layer {
                 Some(new) if new.descriptor.digest() == layer.digest() => {
@@ -88,8 +91,7 @@ impl Copy<'_> {
                 _ => self.carry(&layer)?,
             }
         }
-        let config = picture.image.config_descriptor().map_err(wrong)?;
-        self.put_new(&config, &picture.config)
+        Ok(())
     }
 
     fn put_new(&mut self, blob: &Descriptor, mut content: &[u8]) -> Result<(), Error> {

@@ -1,7 +1,8 @@
 //! A registry as a store: an image to read, an image to write.
 
 use std::io::Read;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::client::{Client, Repository};
 use super::crew::Crew;
@@ -33,8 +34,8 @@ pub struct RegistryDestination {
     name: Name,
     tag: String,
     crew: Crew,
-    /// What the tag names as the writing begins: asked beside all else.
-    before: Option<Receiver<Option<Digest>>>,
+    /// Whether a blob was sent that was not there.
+    has_sent: Arc<AtomicBool>,
     /// Those that wait for their blobs, in the order in which they came.
     manifests: Vec<Item>,
 }
@@ -129,25 +130,9 @@ impl RegistryDestination {
             name: name.clone(),
             tag,
             crew: Crew::default(),
-            before: None,
+            has_sent: Arc::default(),
             manifests: Vec::new(),
         })
-    }
-}
-
-impl RegistryDestination {
-    fn look(&mut self) {
-        if self.before.is_some() {
-            return;
-        }
-        let (sender, receiver) = sync_channel(1);
-        self.before = Some(receiver);
-        let (target, tag) = (self.repository.clone(), self.tag.clone());
-        self.crew.give(move || {
-            // Who cannot be asked is told.
-            let _ = sender.send(target.resolve(&tag).unwrap_or(None));
-            Ok(())
-        });
     }
 }
 
@@ -176,10 +161,11 @@ impl Destination for RegistryDestination {
 
     fn put(&mut self, blob: &Descriptor, content: &mut dyn Read) -> Result<(), ImageError> {
         let Some(bytes) = self.repository.take_small(blob, content)? else {
+            self.has_sent.store(true, Ordering::Relaxed);
             return Ok(self.repository.push(blob, content, None)?);
         };
         let (target, blob) = (self.repository.clone(), blob.clone());
-        self.look();
+        let has_sent = self.has_sent.clone();
         self.crew.give(move || {
             // The shim's layer is the same in every image: to ask for it costs a
             // registry nothing. A config is new, as a rule: one request tells, and
@@ -193,6 +179,7 @@ impl Destination for RegistryDestination {
             } else if target.has_blob(blob.digest())? {
                 return Ok(());
             }
+            has_sent.store(true, Ordering::Relaxed);
             target.push(&blob, &mut bytes.as_slice(), session)
         });
         Ok(())
@@ -205,18 +192,20 @@ impl Destination for RegistryDestination {
 
     fn finish(mut self: Box<Self>, top: &Item) -> Result<Reference, ImageError> {
         self.crew.wait()?;
-        // A second run finds all that it would write.
-        let before = self.before.take().and_then(|before| before.recv().ok());
-        if before.flatten().as_ref() == Some(top.descriptor.digest()) {
-            let mut name = self.name;
-            name.tag = Some(self.tag);
-            return Ok(Reference::Registry(name));
+        // A second run finds all that it would write. Who cannot be asked is told.
+        let digest = Some(top.descriptor.digest());
+        let finds_all = || {
+            self.repository
+                .resolve(&self.tag)
+                .is_ok_and(|tag| tag.as_ref() == digest)
+        };
+        if self.has_sent.load(Ordering::Relaxed) || !finds_all() {
+            for item in &self.manifests {
+                let digest = item.descriptor.digest().to_string();
+                self.repository.put_manifest(&digest, item)?;
+            }
+            self.repository.put_manifest(&self.tag, top)?;
         }
-        for item in &self.manifests {
-            let digest = item.descriptor.digest().to_string();
-            self.repository.put_manifest(&digest, item)?;
-        }
-        self.repository.put_manifest(&self.tag, top)?;
         let mut name = self.name;
         name.tag = Some(self.tag);
         Ok(Reference::Registry(name))
