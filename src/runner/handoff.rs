@@ -13,8 +13,8 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, geteuid, pidfd_getfd, pidfd_open};
 
-use super::peer::peer;
-use crate::process;
+use super::peer::{Peer, peer};
+use crate::process::{self, Stat};
 
 const PROC: &str = "/proc";
 
@@ -75,9 +75,11 @@ impl Door {
     pub(super) fn take(&self, keeper: u32) -> Option<Handed> {
         loop {
             let connection = accept_with(&self.fd, SocketFlags::CLOEXEC).ok()?;
-            let pid = peer(&connection).ok().and_then(|peer| peer.pid);
-            if let Some(pid) = pid
-                && is_below(pid, keeper)
+            if let Ok(Peer {
+                pid: Some(pid),
+                user,
+            }) = peer(&connection)
+                && is_of(pid, user, keeper)
                 && let Some(handed) = receive(&connection, pid)
             {
                 return Some(handed);
@@ -86,15 +88,21 @@ impl Door {
     }
 }
 
-/// Whether `pid` is a process below `top`, and there to be asked.
-fn is_below(mut pid: u32, top: u32) -> bool {
+/// Whether `pid` is a process below `top`. One of our user's that has ended since
+/// then, as a server does that puts itself into the background, is taken for one: it
+/// knew the name.
+fn is_of(pid: u32, user: u32, top: u32) -> bool {
+    let stat = |pid| process::stat(Path::new(PROC), pid);
+    let Some(Stat { mut parent, .. }) = stat(pid) else {
+        return user == geteuid().as_raw();
+    };
     // No tree is so high.
     for _ in 0..1000 {
-        if pid == top {
+        if parent == top {
             return true;
         }
-        match process::stat(Path::new(PROC), pid) {
-            Some(stat) => pid = stat.parent,
+        match stat(parent) {
+            Some(above) => parent = above.parent,
             None => return false,
         }
     }

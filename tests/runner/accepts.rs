@@ -4,8 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
+use crate::load::{Talk, ask};
 use crate::status::look_in;
-use crate::supervised::{Runner, local};
+use crate::supervised::{Runner, answering, left, local};
 use crate::support::{command, compile, free_port, output, wait_for};
 
 /// How many connections each member of the only group has accepted.
@@ -50,6 +53,35 @@ fn where_files_may_not_grow_nothing_is_counted_and_nothing_killed() {
     let script = format!("ulimit -f 0; exec {} {text}", program.display());
     let runner = Runner::start(&["-n", "1"], &["sh", "-c", &script]);
     assert_eq!(accepted(&runner), [None]);
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
+fn what_listens_before_it_goes_into_the_background_is_counted() {
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let begin = directory.path().join("begin");
+    let command = answering(&format!(
+        "while not os.path.exists('{}'): time.sleep(0.01)\n\
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()\n\
+         if os.fork(): os._exit(0)\n\
+         os.setsid()",
+        begin.display()
+    ));
+    let runner = Runner::begin(&["-n", "1"], &command);
+    runner.await_line("slot 0: process ");
+    let first = runner.state()["copies"][0]["pid"]
+        .as_u64()
+        .expect("it runs");
+    let first = u32::try_from(first).expect("a process");
+    // It hears of the socket when who listened has gone.
+    runner.signal(Signal::STOP);
+    std::fs::write(&begin, "").expect("a file");
+    wait_for("it has gone", || (left(&[first]) == 0).then_some(()));
+    runner.signal(Signal::CONT);
+    runner.await_line("1 copy serves");
+    assert_eq!(ask(local(port), Talk::Http).expect("an answer"), "1");
+    assert_eq!(accepted(&runner), [Some(1)]);
     assert_eq!(runner.stop(), Some(0));
 }
 
