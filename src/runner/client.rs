@@ -8,9 +8,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::control;
 pub use super::control::Request;
 use super::peer::peer;
+use super::{control, keeper};
+use crate::process;
 
 /// What a runner answers.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,6 +41,18 @@ pub fn runners() -> Vec<Runner> {
         .collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
+}
+
+/// The processes that are runners, of any user, as their keepers show.
+pub fn processes() -> Vec<u32> {
+    let proc = Path::new("/proc");
+    let is_keeper = |pid: u32| {
+        let line = fs::read(proc.join(format!("{pid}/cmdline"))).unwrap_or_default();
+        line.split(|byte| *byte == 0).next() == Some(keeper::NAME.as_bytes())
+    };
+    let all = process::below(proc, 0).unwrap_or_default();
+    let keepers = all.iter().filter(|one| is_keeper(one.pid));
+    keepers.map(|one| one.parent).collect()
 }
 
 fn connect(path: &Path) -> Option<Runner> {

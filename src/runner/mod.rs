@@ -49,7 +49,7 @@ use thiserror::Error;
 
 use crate::rules::Rules;
 
-pub use client::{Answer, Request, Runner, ask, find, runners};
+pub use client::{Answer, Request, Runner, ask, find, processes, runners};
 pub use endpoint::Address as MetricsAddress;
 pub use event::Event;
 pub use keeper::enter;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::control::Wanted;
-use super::copy::{Copy, Phase};
+use super::copy::{Copy, Phase, migrates};
 use super::event::copies;
 use super::supervisor::Supervisor;
 
@@ -251,7 +251,10 @@ impl Supervisor<'_> {
         let (status, kind, text) = match why {
             None => {
                 self.counts.restarts_done += 1;
-                let text = format!("replaced {}", copies(roll.count));
+                let mut text = format!("replaced {}", copies(roll.count));
+                if !migrates() && self.groups.iter().any(|group| !group.is_steered) {
+                    text.push_str("; not steered: connections that waited may be lost");
+                }
                 (0, "restart-done", text)
             }
             Some(why) => {

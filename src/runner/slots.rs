@@ -235,6 +235,10 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy(generation) else {
             return false;
         };
+        // Its keeper says so a moment after it runs.
+        if copy.server.is_none() {
+            return false;
+        }
         let is_settled = copy
             .came
             .is_some_and(|(first, last)| last.elapsed() >= SETTLED || first.elapsed() >= LATEST);

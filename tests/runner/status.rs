@@ -293,3 +293,22 @@ fn on_a_terminal_it_is_a_live_view_until_q() {
     child.wait().expect("a child");
     assert_eq!(text, "0 True True True\n");
 }
+
+#[test]
+fn a_runner_that_cannot_be_asked_is_not_taken_for_the_server() {
+    let port = free_port();
+    let runner = Runner::start(&["-n", "2"], &threaded(port));
+    // As those of other users are not.
+    std::fs::remove_file(runner.control()).expect("a socket");
+    let groups = look_in(&runner, &[&port.to_string()]);
+    let members = groups[0]["members"].as_array().expect("members");
+    assert_eq!(members.len(), 2);
+    let servers = runner.servers();
+    for member in members {
+        assert!(member["slot"].is_null(), "{member}");
+        let pids = member["pids"].as_array().expect("processes");
+        let is_server = |pid: &Value| servers.iter().any(|one| pid == one);
+        assert!(pids.len() == 1 && pids.iter().all(is_server), "{member}");
+    }
+    assert_eq!(runner.stop(), Some(0));
+}

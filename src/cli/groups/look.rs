@@ -67,7 +67,9 @@ impl Look {
         let name = subject.name.as_deref();
         let copies = copies(name)?;
         // They hold what their copies have.
-        let runners: Vec<u32> = runner::runners().iter().filter_map(|one| one.pid).collect();
+        let own = runner::runners();
+        let mut runners: Vec<u32> = own.iter().filter_map(|one| one.pid).collect();
+        runners.extend(runner::processes());
         let is_wanted = |group: &Group| {
             let mut members = group.members.iter();
             let is_own = members.any(|one| copies.contains_key(&one.inode));
