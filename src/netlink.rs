@@ -23,6 +23,7 @@ pub(crate) const HEADER: usize = 16;
 const LONGEST: usize = 1 << 16;
 
 /// A socket to the kernel.
+#[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
     buffer: Vec<u8>,

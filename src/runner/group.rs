@@ -16,7 +16,7 @@ use crate::sockets::Listener;
 pub(super) struct Key {
     pub(super) protocol: Protocol,
     pub(super) address: SocketAddr,
-    interface: u32,
+    pub(super) interface: u32,
     is_v6_only: bool,
     user: u32,
 }
@@ -87,6 +87,41 @@ impl Order {
         }
     }
 
+    /// Takes note that the member `inode` has gone while others may have joined: `joined`
+    /// are all that are there now. Where one has, `last` says who is the last member
+    /// now, if it can.
+    pub(super) fn leave(&mut self, inode: u64, joined: &[u64], last: impl FnOnce() -> Option<u64>) {
+        let is_new = |one: &&u64| !self.members.contains(one);
+        let new: Vec<u64> = joined.iter().filter(is_new).copied().collect();
+        let before = self.members.last().copied();
+        match new[..] {
+            _ if self.is_lost => self.remove(inode),
+            [] => self.remove(inode),
+            [one] => {
+                // Before that one went it got its number, else that after all others:
+                // where the last one went, both are the same.
+                let last = if before == Some(inode) {
+                    before
+                } else {
+                    last()
+                };
+                if last.is_some() && last == before {
+                    self.members.push(one);
+                    self.remove(inode);
+                } else {
+                    self.remove(inode);
+                    self.members.push(one);
+                    self.is_lost = last != Some(one);
+                }
+            }
+            _ => {
+                self.remove(inode);
+                self.members.extend(new);
+                self.is_lost = true;
+            }
+        }
+    }
+
     /// Takes note that the member `inode` has gone.
     pub(super) fn remove(&mut self, inode: u64) {
         if let Some(index) = self.members.iter().position(|one| *one == inode) {
@@ -134,6 +169,22 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_says_who_is_last_the_order_is_not_known() {
+        for last in [None, Some(7)] {
+            let mut order = Order::default();
+            order.observe(&[1, 2, 3]);
+            order.leave(1, &[2, 3, 4], || last);
+            assert_eq!(order.known(), None);
+        }
+        let mut order = Order::default();
+        order.observe(&[1, 2, 3]);
+        order.leave(3, &[1, 2, 4], || panic!("both are the same"));
+        assert_eq!(order.known(), Some(&[1, 2, 4][..]));
+        order.leave(1, &[2, 4, 5, 6], || Some(6));
+        assert_eq!(order.known(), None);
+    }
+
+    #[test]
     fn a_member_that_we_let_go_is_not_missed() {
         let mut order = Order::default();
         order.observe(&[1, 2, 3]);
@@ -150,6 +201,8 @@ mod tests {
 
         use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 
+        use super::super::witness::Witness;
+
         let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("a socket").st_ino;
         for ip in ["127.0.0.1", "::1"] {
             let mut address = SocketAddr::new(ip.parse().expect("an address"), 0);
@@ -164,24 +217,51 @@ mod tests {
             for _ in 0..150 {
                 chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 let number = (chance >> 16) as usize;
-                if all.len() < 2 || (number.is_multiple_of(2) && all.len() < 9) {
+                let join = |all: &mut Vec<OwnedFd>, address: &mut SocketAddr| {
                     let fd = socket(family, SocketType::STREAM, None).expect("a socket");
                     sockopt::set_socket_reuseport(&fd, true).expect("SO_REUSEPORT");
-                    bind(&fd, &address).expect("a free address");
+                    bind(&fd, &*address).expect("a free address");
                     listen(&fd, 10).expect("listens");
                     let own = rustix::net::getsockname(&fd).expect("bound");
-                    address = own.try_into().expect("inet");
+                    *address = own.try_into().expect("inet");
                     all.push(fd);
+                };
+                let found = |address: SocketAddr| {
+                    let listeners = crate::sockets::listeners(Protocol::Tcp).expect("sock_diag");
+                    let own = listeners
+                        .into_iter()
+                        .filter(move |one| one.address == address);
+                    own.collect::<Vec<_>>()
+                };
+                let inodes = |all: &[Listener]| all.iter().map(|one| one.inode).collect::<Vec<_>>();
+                if all.len() < 2 || (number.is_multiple_of(2) && all.len() < 9) {
+                    join(&mut all, &mut address);
                 } else {
                     let gone = all.swap_remove(number % all.len());
-                    // Half of them are not told, and seen to be missing.
-                    if number.is_multiple_of(3) {
-                        order.remove(inode(&gone));
+                    let number = number / 2 % 4;
+                    let key = Key::of(&found(address)[0]);
+                    let mut witness = Witness::find(&key, order.known().expect("all was seen"));
+                    assert!(witness.is_some(), "{address}");
+                    let inode = inode(&gone);
+                    // One may join just before it goes, or just after.
+                    if number == 0 {
+                        join(&mut all, &mut address);
+                    }
+                    drop(gone);
+                    match number {
+                        0 | 1 => {
+                            if number == 1 {
+                                join(&mut all, &mut address);
+                            }
+                            let last = || witness.as_mut()?.last();
+                            order.leave(inode, &inodes(&found(address)), last);
+                        }
+                        2 => order.remove(inode),
+                        // Not told, and seen to be missing.
+                        _ => {}
                     }
                 }
-                let listeners = crate::sockets::listeners(Protocol::Tcp).expect("sock_diag");
-                let own = listeners.iter().filter(|one| one.address == address);
-                order.observe(&own.map(|one| one.inode).collect::<Vec<_>>());
+                order.observe(&inodes(&found(address)));
                 let known = order.known().expect("all was seen");
                 let member = number % known.len();
                 // It leaves out all but one.

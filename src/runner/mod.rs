@@ -37,6 +37,7 @@ mod steering;
 mod supervisor;
 mod taken;
 mod terminal;
+mod witness;
 
 use std::ffi::OsString;
 use std::io;

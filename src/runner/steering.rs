@@ -14,8 +14,12 @@ use super::group::{Key, Order};
 use super::handoff::Handed;
 use super::program::{self, Instruction, Steer};
 use super::supervisor::Supervisor;
+use super::witness::Witness;
 use crate::process::Protocol;
 use crate::sockets::{self, Listener};
+
+/// How often a witness is looked for while others listen.
+const WITNESSES: usize = 4;
 
 /// A group of TCP listeners, with members of ours.
 #[derive(Debug)]
@@ -128,18 +132,42 @@ impl Supervisor<'_> {
         while let Some(one) = self.closing.last() {
             let (key, inode) = (one.key, one.inode);
             self.steer();
-            // A copy may listen at any moment: whoever has until now is the last one, and
-            // gets the number of the one that goes.
-            let before = joined(key);
+            // A copy may listen at any moment, just before this one goes or just after.
+            let mut witness = self.witness(key);
             self.closing.pop();
             if let Some(group) = self.groups.iter_mut().find(|group| group.key == key) {
-                if let Ok(before) = before {
-                    group.order.observe(&before);
+                match joined(key) {
+                    Ok(joined) => {
+                        let last = || witness.as_mut()?.last();
+                        group.order.leave(inode, &joined, last);
+                    }
+                    Err(_) => group.order.remove(inode),
                 }
-                group.order.remove(inode);
                 group.removals += 1;
             }
         }
+    }
+
+    /// Looks for a witness of the group `key`.
+    fn witness(&mut self, key: Key) -> Option<Witness> {
+        let copies = self.copies.iter().flat_map(|copy| &copy.held);
+        let held = copies.chain(&self.closing).filter(|one| one.key == key);
+        let has_cpu = |fd: &OwnedFd| sockopt::socket_incoming_cpu(fd) != Ok(u32::MAX);
+        if held.filter_map(|one| one.fd.as_ref()).any(has_cpu) {
+            return None;
+        }
+        let mut groups = self.groups.iter_mut();
+        let group = groups.find(|group| group.key == key)?;
+        for _ in 0..WITNESSES {
+            let before = joined(key).ok()?;
+            group.order.observe(&before);
+            let witness = Witness::find(&key, group.order.known()?)?;
+            // Nobody has listened meanwhile.
+            if joined(key).ok()? == before {
+                return Some(witness);
+            }
+        }
+        None
     }
 
     /// Whether a request from the copy's probe comes to it; where nothing is steered,

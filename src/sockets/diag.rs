@@ -111,6 +111,62 @@ pub fn connections(port: u16, states: &[State]) -> io::Result<Vec<Connection>> {
     Ok(found)
 }
 
+/// Asks which listener a connection would come to.
+#[derive(Debug)]
+pub struct Chooser(Socket);
+
+impl Chooser {
+    /// # Errors
+    /// The kernel has no sock_diag.
+    pub fn open() -> io::Result<Self> {
+        Socket::open(Some(SOCK_DIAG)).map(Self)
+    }
+
+    /// The inode of the TCP socket that the kernel finds for a packet from `remote` to
+    /// `local` that comes in by `interface` (0 for any). Among the members of a group
+    /// it chooses by a hash of the addresses alone, whatever program is attached: the
+    /// same addresses name the same place as long as the group has the same size, see
+    /// reuseport_select_sock(). `SO_INCOMING_CPU` of a member goes before that.
+    ///
+    /// # Errors
+    /// There is none, or the kernel does not say.
+    pub fn chosen(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        interface: u32,
+    ) -> io::Result<u64> {
+        let (family, [local_ip, remote_ip]) = match (local.ip(), remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => (
+                number::AF_INET,
+                [local, remote].map(|ip| ip.octets().to_vec()),
+            ),
+            (IpAddr::V6(local), IpAddr::V6(remote)) => (
+                number::AF_INET6,
+                [local, remote].map(|ip| ip.octets().to_vec()),
+            ),
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let mut body = request(family, Protocol::Tcp, &[], local.port())?;
+        body[10..12].copy_from_slice(&remote.port().to_be_bytes());
+        body[12..12 + local_ip.len()].copy_from_slice(&local_ip);
+        body[28..28 + remote_ip.len()].copy_from_slice(&remote_ip);
+        body[44..48].copy_from_slice(&interface.to_ne_bytes());
+        // INET_DIAG_NOCOOKIE
+        body[48..].fill(0xff);
+        self.0
+            .send(number::SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, &body)?;
+        for (kind, body) in self.0.receive()? {
+            if kind == NLMSG_ERROR {
+                check(body)?;
+            } else if let Some(inode) = word(body, 68) {
+                return Ok(inode.into());
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
 fn dump(
     family: u8,
     protocol: Protocol,

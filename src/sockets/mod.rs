@@ -5,7 +5,7 @@ mod groups;
 mod namespace;
 mod warning;
 
-pub use diag::{Connection, Listener, State, connections, listeners};
+pub use diag::{Chooser, Connection, Listener, State, connections, listeners};
 pub use groups::{Group, Member, View, groups};
 pub use namespace::{Namespace, namespaces};
 pub use warning::{Warning, is_skewed};
