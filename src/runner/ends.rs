@@ -183,6 +183,7 @@ impl Supervisor<'_> {
             // Who kept it from its port is often another copy.
             let others: Vec<u64> = self.copies.iter().map(|one| one.generation).collect();
             for other in others {
+                self.take_sockets(other);
                 self.search(other);
             }
             let mut others = self.copies.iter();

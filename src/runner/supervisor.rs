@@ -245,13 +245,10 @@ impl Supervisor<'_> {
 
     fn take_all(&mut self) {
         self.terminal.look();
-        // Sockets first, of all: a copy that has ended may have handed some, or another
-        // one the socket that kept it from its port.
+        // Sockets first: a copy that has ended may have handed some.
         let all: Vec<u64> = self.copies.iter().map(|copy| copy.generation).collect();
-        for generation in &all {
-            self.take_sockets(*generation);
-        }
         for generation in all {
+            self.take_sockets(generation);
             let Some(copy) = self.copy_mut(generation) else {
                 continue;
             };
@@ -284,7 +281,7 @@ impl Supervisor<'_> {
     }
 
     /// Takes the sockets that a copy has handed to us.
-    fn take_sockets(&mut self, generation: u64) {
+    pub(super) fn take_sockets(&mut self, generation: u64) {
         // The rest at the next turn: a resolver may bring them without end.
         for _ in 0..AT_ONCE {
             let Some(copy) = self.copy_mut(generation) else {
