@@ -34,6 +34,10 @@ pub(super) fn without_reset(document: &Document, value: &Value) -> Value {
     let root = Path::default().then(SERVICES);
     let is_left_out = |path: &Path| at(document, path) == Some(Tag::Reset);
     let mut left = value.clone();
+    // A path is found from the top each time: most files have no tag.
+    if document.nodes.iter().all(|node| node.tag.is_none()) {
+        return left;
+    }
     if is_left_out(&root) {
         left[SERVICES] = Value::Null;
     } else if let Some(Value::Object(services)) = left.get_mut(SERVICES) {
