@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use crate::process::{self, Protocol};
 use crate::sockets::{self, Connection, State};
 
@@ -37,8 +39,10 @@ pub(super) struct Drain {
 /// Connections to the copy's ports, of any copy, by their ends.
 #[derive(Debug)]
 struct Before {
+    /// Those that are still under way.
     handshakes: BTreeSet<(SocketAddr, SocketAddr)>,
-    open: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// All of them, and what was open.
+    all: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
 /// What a look has found.
@@ -48,8 +52,8 @@ pub(super) enum Look {
     Wait(Instant),
     /// It has finished.
     Quiet,
-    /// The time is over: so many connections are left.
-    Late(usize),
+    /// The time is over: so many connections are left, or at most so many.
+    Late { left: usize, is_exact: bool },
 }
 
 impl Drain {
@@ -66,8 +70,15 @@ impl Drain {
         }
     }
 
-    /// Looks at the copy below `keeper` that has the listeners `inodes` at `ports`.
-    pub(super) fn look(&mut self, keeper: u32, ports: &[u16], inodes: &[u64]) -> Look {
+    /// Looks at the copy below `keeper` that has the listeners `inodes` at `ports`, and
+    /// may get new connections.
+    pub(super) fn look(
+        &mut self,
+        keeper: u32,
+        ports: &[u16],
+        inodes: &[u64],
+        gets_new: bool,
+    ) -> Look {
         let now = Instant::now();
         if now < self.next {
             return Look::Wait(self.next);
@@ -81,7 +92,8 @@ impl Drain {
                 .iter()
                 .any(|pid| process::is_running(PROC.as_ref(), *pid));
         // What cannot be known is not waited for, but until the deadline.
-        let left = self.left(&pids, ports, inodes).unwrap_or(1);
+        let own = sockets_of(&pids);
+        let left = self.left(&own, ports, inodes, gets_new).unwrap_or(1);
         self.restless += u8::from(left == 0 && is_restless);
         self.quiet = if left == 0 && !is_restless {
             self.quiet + 1
@@ -92,13 +104,20 @@ impl Drain {
             return Look::Quiet;
         }
         if now >= self.deadline {
-            return Look::Late(left);
+            let is_exact = own.is_complete;
+            return Look::Late { left, is_exact };
         }
         Look::Wait(self.next)
     }
 
     /// How many connections the copy has or may get yet.
-    fn left(&mut self, pids: &[u32], ports: &[u16], inodes: &[u64]) -> io::Result<usize> {
+    fn left(
+        &mut self,
+        own: &Own,
+        ports: &[u16],
+        inodes: &[u64],
+        gets_new: bool,
+    ) -> io::Result<usize> {
         let mut handshakes = BTreeSet::new();
         let mut open = Vec::new();
         for port in ports {
@@ -111,7 +130,7 @@ impl Drain {
         }
         let before = self.before.get_or_insert_with(|| Before {
             handshakes: handshakes.clone(),
-            open: open.iter().map(ends).collect(),
+            all: open.iter().map(ends).chain(handshakes.clone()).collect(),
         });
         before.handshakes.retain(|one| handshakes.contains(one));
         let waiting: usize = sockets::listeners(Protocol::Tcp)?
@@ -119,11 +138,11 @@ impl Drain {
             .filter(|one| inodes.contains(&one.inode))
             .map(|one| one.queue as usize)
             .sum();
-        let own = sockets_of(pids);
         let is_held = |one: &&Connection| {
             own.inodes.contains(&one.inode)
-                // Whose these are is not seen; none that came since is the copy's.
-                || (!own.is_complete && before.open.contains(&ends(one)))
+                // Whose these are is not seen; where no new ones come, none that came
+                // since is the copy's.
+                || (!own.is_complete && (gets_new || before.all.contains(&ends(one))))
         };
         let held = open.iter().filter(is_held).count();
         Ok(before.handshakes.len() + waiting + held)
@@ -151,15 +170,22 @@ pub(super) fn own_sockets(keeper: u32) -> Own {
 fn sockets_of(pids: &[u32]) -> Own {
     let mut own = Own {
         inodes: HashSet::new(),
-        is_complete: true,
+        // Where there seems to be none, it is hidden, see hidepid in proc(5).
+        is_complete: !pids.is_empty(),
     };
     for pid in pids {
         match process::socket_descriptors(PROC.as_ref(), *pid) {
             Ok(found) => own.inodes.extend(found.into_keys()),
-            Err(error) => own.is_complete &= error.kind() != io::ErrorKind::PermissionDenied,
+            Err(error) => own.is_complete &= has_ended(&error),
         }
     }
     own
+}
+
+/// Whether the process is gone of which nothing could be read.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// The processes below `keeper`.

@@ -13,6 +13,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, geteuid, pidfd_getfd, pidfd_open};
 
+use super::drain::own_sockets;
 use super::peer::{Peer, peer};
 use crate::process::{self, Stat};
 
@@ -75,12 +76,14 @@ impl Door {
     pub(super) fn take(&self, keeper: u32) -> Option<Handed> {
         loop {
             let connection = accept_with(&self.fd, SocketFlags::CLOEXEC).ok()?;
+            let own = geteuid().as_raw();
             if let Ok(Peer {
                 pid: Some(pid),
                 user,
             }) = peer(&connection)
-                && is_of(pid, user, keeper)
+                && let Some(sender) = sender(pid, keeper)
                 && let Some(handed) = receive(&connection, pid)
+                && (sender == Sender::Below || (user == own && is_had(&handed.socket, keeper)))
             {
                 return Some(handed);
             }
@@ -88,25 +91,37 @@ impl Door {
     }
 }
 
-/// Whether `pid` is a process below `top`. One of our user's that has ended since
-/// then, as a server does that puts itself into the background, is taken for one: it
-/// knew the name.
-fn is_of(pid: u32, user: u32, top: u32) -> bool {
+/// Who brings a socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// A process below the keeper.
+    Below,
+    /// One that has ended since then, as one does that puts itself into the background.
+    Ended,
+}
+
+/// Who `pid` is; `None` for a process that is not below `top`.
+fn sender(pid: u32, top: u32) -> Option<Sender> {
     let stat = |pid| process::stat(Path::new(PROC), pid);
-    let Some(Stat { mut parent, .. }) = stat(pid) else {
-        return user == geteuid().as_raw();
-    };
+    let mut next = pid;
     // No tree is so high.
     for _ in 0..1000 {
-        if parent == top {
-            return true;
-        }
-        match stat(parent) {
-            Some(above) => parent = above.parent,
-            None => return false,
+        match stat(next) {
+            Some(Stat { parent, .. }) if parent == top => return Some(Sender::Below),
+            Some(Stat { parent: 0 | 1, .. }) => return None,
+            Some(Stat { parent, .. }) => next = parent,
+            None if next == pid => return Some(Sender::Ended),
+            // What was above it has ended, and it has another parent now.
+            None => next = pid,
         }
     }
-    false
+    None
+}
+
+/// Whether a process below `keeper` has `socket`.
+fn is_had(socket: &OwnedFd, keeper: u32) -> bool {
+    let inode = rustix::fs::fstat(socket).map(|stat| stat.st_ino);
+    inode.is_ok_and(|inode| own_sockets(keeper).inodes.contains(&inode))
 }
 
 fn receive(connection: &OwnedFd, pid: u32) -> Option<Handed> {

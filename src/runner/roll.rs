@@ -18,6 +18,8 @@ pub(super) struct Roll {
     done: usize,
     /// The last copy that was started before: it and those before it are old.
     newest_old: u64,
+    /// Whether new connections could not be steered away from an old copy.
+    is_unsteered: bool,
     /// What became of the new copy, where it failed.
     failure: Option<String>,
 }
@@ -50,6 +52,7 @@ impl Supervisor<'_> {
             count,
             done: 0,
             newest_old: self.generation,
+            is_unsteered: false,
             failure: None,
         });
         Ok(())
@@ -110,6 +113,7 @@ impl Supervisor<'_> {
                     self.put_into(step.slot, Some(new));
                     if let Some(old) = step.old {
                         self.retire(old, limit);
+                        self.note_steering(old);
                     }
                     true
                 }
@@ -122,6 +126,15 @@ impl Supervisor<'_> {
                     true
                 }
             },
+        }
+    }
+
+    /// Takes note of whether new connections could be steered away from the copy `old`.
+    fn note_steering(&mut self, old: u64) {
+        let listens = self.copy(old).is_some_and(|copy| !copy.held.is_empty());
+        let is_unsteered = listens && !self.is_steered_away(old);
+        if let Some(roll) = &mut self.roll {
+            roll.is_unsteered |= is_unsteered;
         }
     }
 
@@ -252,7 +265,7 @@ impl Supervisor<'_> {
             None => {
                 self.counts.restarts_done += 1;
                 let mut text = format!("replaced {}", copies(roll.count));
-                if !migrates() && self.groups.iter().any(|group| !group.is_steered) {
+                if roll.is_unsteered && !migrates() {
                     text.push_str("; not steered: connections that waited may be lost");
                 }
                 (0, "restart-done", text)

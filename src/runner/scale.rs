@@ -112,11 +112,11 @@ impl Supervisor<'_> {
         true
     }
 
-    /// Takes away the slots that were added, once no others are needed to serve.
+    /// Takes away the slots that were added, where they are not all that serve.
     fn take_back(&mut self) {
         let count = self.plan.copies;
         let mut staying = self.slots.iter().filter(|slot| slot.number < count);
-        if staying.all(|slot| self.serves(slot)) {
+        if staying.any(|slot| self.serves(slot)) {
             self.close_slots(count);
         }
     }
@@ -169,9 +169,10 @@ impl Supervisor<'_> {
 
     /// Ends the change that is under way, since the runner ends.
     pub(super) fn abandon_scaling(&mut self) {
-        if self.scaling.is_some() {
-            let failure = Some("the runner is ending".to_owned());
-            self.end_scaling(failure, "its copies end");
+        if let Some(scaling) = self.scaling.take() {
+            let failure = scaling.failure;
+            let failure = failure.unwrap_or_else(|| "the runner is ending".to_owned());
+            self.end_scaling(Some(failure), "its copies end");
         }
     }
 }

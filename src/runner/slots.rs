@@ -137,6 +137,7 @@ impl Supervisor<'_> {
 
     fn look_after_one(&mut self, generation: u64) -> Option<Instant> {
         let now = Instant::now();
+        let gets_new = !self.is_steered_away(generation);
         let copy = self.copy_mut(generation)?;
         match &mut copy.phase {
             Phase::Starting(deadline) if *deadline <= now => {
@@ -147,7 +148,10 @@ impl Supervisor<'_> {
             Phase::Starting(deadline) => {
                 let deadline = *deadline;
                 if self.is_ready(generation) {
-                    self.now_serves(generation);
+                    // What a test of its configuration listened on is none of it.
+                    if !self.let_go_of_closed(generation, None) {
+                        self.now_serves(generation);
+                    }
                     return Some(now);
                 }
                 Some(deadline.min(now + PAUSE))
@@ -159,18 +163,21 @@ impl Supervisor<'_> {
                     copy.held.iter().map(|one| one.key.address.port()).collect();
                 ports.sort_unstable();
                 ports.dedup();
-                match drain.look(keeper, &ports, &inodes) {
+                match drain.look(keeper, &ports, &inodes, gets_new) {
                     Look::Wait(next) => return Some(next),
                     Look::Quiet => {}
-                    Look::Late(left) => {
+                    Look::Late { left, is_exact } => {
                         let slot = copy.slot;
-                        self.counts.late += left as u64;
+                        if is_exact {
+                            self.counts.late += left as u64;
+                        }
+                        let most = if is_exact { "" } else { "up to " };
                         let are = if left == 1 {
                             "connection is"
                         } else {
                             "connections are"
                         };
-                        let text = format!("{left} {are} left after --drain-timeout");
+                        let text = format!("{most}{left} {are} left after --drain-timeout");
                         self.say("late", Some(slot), text);
                     }
                 }

@@ -102,27 +102,35 @@ impl Supervisor<'_> {
                 key,
                 accepts: None,
             });
-            self.let_go_of_closed(generation, inode);
+            if self
+                .copy(generation)
+                .is_some_and(|copy| !copy.is_starting())
+            {
+                self.let_go_of_closed(generation, Some(inode));
+            }
             self.steer();
         }
     }
 
-    /// A server that listens again may have closed what it listened on before.
-    fn let_go_of_closed(&mut self, generation: u64, newest: u64) {
+    /// A server that listens again may have closed what it listened on before `newest`.
+    /// Whether it has.
+    pub(super) fn let_go_of_closed(&mut self, generation: u64, newest: Option<u64>) -> bool {
         let Some(copy) = self.copy_mut(generation) else {
-            return;
+            return false;
         };
-        if copy.held.len() < 2 || copy.is_starting() {
-            return;
+        if newest.is_some() && copy.held.len() < 2 {
+            return false;
         }
         let own = super::drain::own_sockets(copy.keeper);
         if !own.is_complete {
-            return;
+            return false;
         }
-        let is_open = |one: &Held| one.inode == newest || own.inodes.contains(&one.inode);
+        let is_open = |one: &Held| newest == Some(one.inode) || own.inodes.contains(&one.inode);
         let (open, closed): (Vec<_>, Vec<_>) = copy.held.drain(..).partition(is_open);
         copy.held = open;
+        let has_closed = !closed.is_empty();
         self.close(closed);
+        has_closed
     }
 
     /// Closes listeners that nobody else has.

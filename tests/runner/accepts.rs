@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::load::{Talk, ask};
 use crate::status::look_in;
-use crate::supervised::{Runner, answering, left, local};
+use crate::supervised::{Runner, answering, local};
 use crate::support::{command, compile, free_port, output, wait_for};
 
 /// How many connections each member of the only group has accepted.
@@ -77,7 +78,10 @@ fn what_listens_before_it_goes_into_the_background_is_counted() {
     // It hears of the socket when who listened has gone.
     runner.signal(Signal::STOP);
     std::fs::write(&begin, "").expect("a file");
-    wait_for("it has gone", || (left(&[first]) == 0).then_some(()));
+    let process = format!("/proc/{first}");
+    wait_for("it has gone", || {
+        (!Path::new(&process).exists()).then_some(())
+    });
     runner.signal(Signal::CONT);
     runner.await_line("1 copy serves");
     assert_eq!(ask(local(port), Talk::Http).expect("an answer"), "1");

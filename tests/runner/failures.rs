@@ -195,6 +195,36 @@ fn a_server_in_the_background_is_followed() {
 }
 
 #[test]
+fn what_a_test_of_the_configuration_listens_on_is_not_the_servers() {
+    let port = free_port();
+    // As `nginx -t` does.
+    let test = format!(
+        "import os,socket,sys,time\n\
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()"
+    );
+    let [_, _, server] = answering(&format!(
+        "time.sleep(0.3)\n\
+         s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen()"
+    ));
+    let script = format!("python3 -c \"{test}\"; exec python3 -c \"{server}\"");
+    let runner = Runner::start(&["-n", "2"], &["sh", "-c", &script]);
+    for _ in 0..2 {
+        let state = runner.state();
+        for copy in state["copies"].as_array().expect("copies") {
+            assert_eq!(
+                copy["sockets"].as_array().map(Vec::len),
+                Some(1),
+                "{state:#}"
+            );
+        }
+        let load = Load::start(8, local(port), Talk::Http);
+        runner.restart();
+        assert_eq!(load.end().failed(), 0);
+    }
+    assert_eq!(runner.stop(), Some(0));
+}
+
+#[test]
 fn too_many_restarts_end_it_with_the_copys_status() {
     let port = free_port();
     let script = format!(

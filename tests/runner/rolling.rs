@@ -419,8 +419,10 @@ fn connections_of_processes_that_do_not_show_them_are_waited_for() {
     let runner = Runner::begin_under(&over, &variables, &["-n", "2"], &threaded(port));
     runner.await_line("2 copies serve");
     for pid in runner.servers() {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it");
-        assert!(status.contains("Uid:\t65534"), "{status}");
+        wait_for("it becomes another user", || {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it");
+            status.contains("Uid:\t65534").then_some(())
+        });
     }
     let load = Load::start(8, local(port), Talk::Http);
     runner.restart();

@@ -43,6 +43,7 @@ fn copies_that_are_all_that_serve_are_not_taken_back() {
     std::thread::scope(|scope| {
         let change = scope.spawn(|| runner.tell(&["scale", "3"]));
         runner.await_count("ready after", 2);
+        trouble.await_hang();
         let [first, _, third] = runner.servers()[..] else {
             panic!("{:#?}", runner.said());
         };

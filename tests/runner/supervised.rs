@@ -256,10 +256,15 @@ impl Trouble {
         fs::write(self.file(), how).expect("a file");
     }
 
-    /// Waits until a server hangs, and lets later ones be well.
-    pub fn end_when_one_hangs(&self) {
+    /// Waits until a server hangs.
+    pub fn await_hang(&self) {
         let marker = self.directory.path().join("trouble.hangs");
         wait_for("one hangs", || marker.exists().then_some(()));
+    }
+
+    /// Waits until a server hangs, and lets later ones be well.
+    pub fn end_when_one_hangs(&self) {
+        self.await_hang();
         self.end();
     }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -97,15 +97,23 @@ pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Tests of several worktrees may run at once.
     let start = u16::try_from(std::process::id() * 31 % u32::from(PAIRS)).expect("below PAIRS");
+    // Where there is no IPv6, that of IPv4.
+    let is_v6 = UdpSocket::bind("[::1]:0").is_ok();
+    let any: IpAddr = if is_v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
     let is_free =
-        |port| TcpListener::bind(("::", port)).is_ok() && UdpSocket::bind(("::", port)).is_ok();
-    loop {
+        |port| TcpListener::bind((any, port)).is_ok() && UdpSocket::bind((any, port)).is_ok();
+    for _ in 0..PAIRS {
         let next = NEXT.fetch_add(1, Ordering::Relaxed) % PAIRS;
         let port = FIRST + (start + next) % PAIRS * 2;
         if is_free(port) && is_free(port + 1) {
             return port;
         }
     }
+    panic!("no port is free");
 }
 
 /// Compiles the C program or library `tests/SOURCE` with `compiler` and its

@@ -34,7 +34,7 @@ pub struct RegistryDestination {
     name: Name,
     tag: String,
     crew: Crew,
-    /// Whether a blob was sent that was not there.
+    /// Whether what is new was sent: who finds all of that may find the tag too.
     has_sent: Arc<AtomicBool>,
     /// Those that wait for their blobs, in the order in which they came.
     manifests: Vec<Item>,

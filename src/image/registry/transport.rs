@@ -183,7 +183,9 @@ impl Transport {
             .proxy(proxy)
             .user_agent(concat!("reuseport/", env!("CARGO_PKG_VERSION")))
             .max_idle_connections_per_host(8)
-            .input_buffer_size(BUFFER)
+            .max_response_header_size(BUFFER)
+            // Headers have room in it, and more.
+            .input_buffer_size(2 * BUFFER)
             .output_buffer_size(BUFFER)
             .timeout_connect(Some(CONNECT))
             .timeout_per_write(Some(SILENCE));
