@@ -35,13 +35,7 @@ impl Probe {
             SocketAddr::V4(_) => (AddressFamily::INET, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             SocketAddr::V6(_) => (AddressFamily::INET6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         };
-        let mut to = listener;
-        if to.ip().is_unspecified() {
-            to.set_ip(match listener {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
-        }
+        let to = reached(listener);
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         bind(&socket, &SocketAddr::new(any, 0))?;
         let own = SocketAddr::try_from(getsockname(&socket)?)?;
@@ -81,6 +75,18 @@ impl Probe {
             Err(TryRecvError::Disconnected) => Some(false),
         }
     }
+}
+
+/// An address at which the listener at `listener` is reached.
+pub(super) fn reached(listener: SocketAddr) -> SocketAddr {
+    let mut to = listener;
+    if to.ip().is_unspecified() {
+        to.set_ip(match listener {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    to
 }
 
 fn ask(socket: OwnedFd, to: SocketAddr, path: &str) -> io::Result<bool> {

@@ -123,16 +123,13 @@ impl Supervisor<'_> {
 
     /// Ends the change once all that were added serve and all that were to go have gone.
     pub(super) fn go_on_scaling(&mut self) {
-        let before = match &self.scaling {
-            None => return,
-            Some(scaling) => {
-                let (before, has_failed) = (scaling.before, scaling.failure.is_some());
-                if has_failed {
-                    self.take_back();
-                }
-                before
-            }
+        let Some(scaling) = &self.scaling else {
+            return;
         };
+        let before = scaling.before;
+        if scaling.failure.is_some() {
+            self.take_back();
+        }
         let count = self.plan.copies;
         let mut added = self.slots.iter().filter(|one| one.number >= before);
         if self.slots.len() != count || !added.all(|slot| self.serves(slot)) {

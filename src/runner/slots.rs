@@ -137,7 +137,8 @@ impl Supervisor<'_> {
 
     fn look_after_one(&mut self, generation: u64) -> Option<Instant> {
         let now = Instant::now();
-        let gets_new = !self.is_steered_away(generation);
+        let is_leaving = matches!(self.copy(generation)?.phase, Phase::Leaving(_));
+        let gets_new = is_leaving && !self.is_steered_away(generation);
         let copy = self.copy_mut(generation)?;
         match &mut copy.phase {
             Phase::Starting(deadline) if *deadline <= now => {

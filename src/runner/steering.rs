@@ -102,12 +102,7 @@ impl Supervisor<'_> {
                 key,
                 accepts: None,
             });
-            if self
-                .copy(generation)
-                .is_some_and(|copy| !copy.is_starting())
-            {
-                self.let_go_of_closed(generation, Some(inode));
-            }
+            self.let_go_of_closed(generation, Some(inode));
             self.steer();
         }
     }
@@ -118,7 +113,7 @@ impl Supervisor<'_> {
         let Some(copy) = self.copy_mut(generation) else {
             return false;
         };
-        if newest.is_some() && copy.held.len() < 2 {
+        if newest.is_some() && (copy.held.len() < 2 || copy.is_starting()) {
             return false;
         }
         let own = super::drain::own_sockets(copy.keeper);

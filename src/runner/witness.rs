@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::group::Key;
+use super::probe::reached;
 use crate::sockets::Chooser;
 
 /// How many addresses are tried for each member: one of as many as there are members
@@ -23,7 +24,7 @@ impl Witness {
     /// Looks for one in the group `key`, whose members are `members` in their order, and
     /// stay the same meanwhile. No member may have SO_INCOMING_CPU.
     pub(super) fn find(key: &Key, members: &[u64]) -> Option<Self> {
-        let mut local = key.address;
+        let local = reached(key.address);
         // Addresses of documentation: nobody connects from there.
         let documentation = Ipv4Addr::new(192, 0, 2, 1);
         let remote: IpAddr = match local.ip() {
@@ -33,11 +34,6 @@ impl Witness {
             }
             IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
         };
-        match local.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => local.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => local.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
         let mut this = Self {
             chooser: Chooser::open().ok()?,
             local,
